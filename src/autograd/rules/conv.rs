@@ -1,0 +1,93 @@
+//! Convolution.
+
+use super::window::Windows;
+use super::{Grad, GradError, Name, Node, Tape, first};
+use crate::graph::attribute;
+use crate::tensor::{Element, Tensor};
+use ndarray::{ArrayD, Axis, Slice};
+use onnx_protobuf::AttributeProto;
+
+type Grads = Result<Vec<Option<Grad>>, GradError>;
+
+/// `Y = W ⋆ X + b`: `dX` is the transposed convolution of `dY` with `W`, which for stride 1 is the
+/// convolution of `dY` with `W` flipped and its channels swapped; `db = Σ dY` over all but channels.
+pub(super) fn conv(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let (x, w, y) = (node.required(0)?, node.required(1)?, node.output()?);
+    let kernel = tape.shape(w)[2..].to_vec();
+    let mut windows = Windows::new(node, tape, x, y, kernel)?;
+    let group = node.int("group").unwrap_or(1).max(1) as usize;
+    windows.geometry.group = group;
+    let dx = match flipped(tape, w, &windows) {
+        Some((kernel, pads)) => {
+            let dilations = to_i64(&windows.geometry.dilations);
+            let attributes =
+                vec![attribute("pads", pads), attribute("dilations", dilations), attribute("group", group as i64)];
+            let kind = (tape.dtype(x), tape.shape(x));
+            tape.node("Conv", &[&dy, &kernel], attributes, kind)
+        }
+        None => transposed(tape, &dy, w, &windows, tape.shape(x)),
+    };
+    let channels = tape.shape(&dy)[1];
+    let aligned = [&[channels], &vec![1; windows.input.len()][..]].concat();
+    let dw = Grad::Conv { x: x.clone(), dy: dy.clone(), geometry: windows.geometry };
+    Ok(vec![Some(dx.into()), Some(dw), Some(Grad::Reshaped { value: dy, shape: aligned })])
+}
+
+/// The transposed convolution of `dy` with `kernel` that undoes the shape of `windows`.
+pub(super) fn transposed(tape: &mut Tape, dy: &Name, kernel: &Name, windows: &Windows, shape: Vec<usize>) -> Name {
+    let geometry = &windows.geometry;
+    let (pads, extra) = windows.transposed_pads();
+    let mut attributes: Vec<AttributeProto> = vec![
+        attribute("kernel_shape", to_i64(&geometry.kernel)),
+        attribute("strides", to_i64(&geometry.strides)),
+        attribute("dilations", to_i64(&geometry.dilations)),
+        attribute("pads", pads),
+        attribute("group", geometry.group as i64),
+    ];
+    if extra.iter().any(|&e| e > 0) {
+        attributes.push(attribute("output_padding", extra));
+    }
+    let kind = (tape.dtype(dy), shape);
+    tape.node("ConvTranspose", &[dy, kernel], attributes, kind)
+}
+
+fn to_i64(values: &[usize]) -> Vec<i64> {
+    values.iter().map(|&v| v as i64).collect()
+}
+
+/// The constant flipped kernel and the padding that give `dX` as a convolution, where stride and padding allow it.
+fn flipped(tape: &mut Tape, w: &Name, windows: &Windows) -> Option<(Name, Vec<i64>)> {
+    let g = &windows.geometry;
+    let full: Vec<i64> = g.kernel.iter().zip(&g.dilations).map(|(k, d)| (d * (k - 1)) as i64).collect();
+    let begin = full.iter().zip(&g.pads).map(|(f, &p)| f - p as i64);
+    let end = full.iter().zip(&windows.end).map(|(f, e)| f - e);
+    let pads: Vec<i64> = begin.chain(end).collect();
+    if g.strides.iter().any(|&s| s != 1) || pads.iter().any(|&p| p < 0) {
+        return None;
+    }
+    let group = g.group;
+    let kernel = match &**tape.constant_value(w)? {
+        Tensor::F32(a) => flip(a, group)?,
+        Tensor::F64(a) => flip(a, group)?,
+        _ => return None,
+    };
+    Some((tape.constant(kernel), pads))
+}
+
+/// From `[M, C / group, k…]` to `[C, M / group, k…]` with the kernel's axes reversed.
+fn flip<T: Element>(w: &ArrayD<T>, group: usize) -> Option<Tensor> {
+    let per_group = w.shape()[0] / group;
+    let parts: Vec<_> = (0..group)
+        .map(|g| {
+            let mut part = w.slice_axis(Axis(0), Slice::from(g * per_group..(g + 1) * per_group));
+            part.swap_axes(0, 1);
+            for axis in 2..part.ndim() {
+                part.invert_axis(Axis(axis));
+            }
+            part
+        })
+        .collect();
+    let flipped = ndarray::concatenate(Axis(0), &parts).ok()?;
+    Some(T::wrap(flipped.as_standard_layout().into_owned()))
+}

@@ -1,0 +1,160 @@
+//! The only table of operators: what an operator's gradient is, which axis its output holds the
+//! samples on, and which of its inputs are weights that training would fit.
+//!
+//! A rule takes the gradients of a node's outputs and gives one gradient for each input. It does not
+//! add up, undo broadcasts, filter types or make names: the driver does.
+
+mod activation;
+mod arithmetic;
+mod attend;
+mod conv;
+mod matmul;
+mod normalisation;
+mod pool;
+mod reduce;
+mod select;
+mod shape;
+mod window;
+
+use super::{Grad, GradError, Tape};
+use crate::graph::{Name, Node};
+use crate::specialise::samples::{self, SampleRule};
+use std::ops::RangeInclusive;
+
+/// The gradients of the inputs of a node from those of its outputs.
+pub type Rule = fn(&Node, &[Option<Name>], &mut Tape) -> Result<Vec<Option<Grad>>, GradError>;
+
+pub enum Gradient {
+    Rule(Rule),
+    /// The gradient is zero wherever it exists, for this reason.
+    Zero(&'static str),
+}
+
+/// One operator of the default domain.
+pub struct Row {
+    pub op: &'static str,
+    pub opsets: RangeInclusive<i64>,
+    pub gradient: Gradient,
+    pub samples: SampleRule,
+    /// Inputs that are weights where they are floating-point constants, each with its role.
+    pub weights: &'static [(usize, &'static str)],
+}
+
+impl Row {
+    /// The role of input `i` as a weight. A row with one weight input that may repeat (Concat, Sum) says so by `usize::MAX`.
+    pub fn role(&self, i: usize) -> Option<&'static str> {
+        self.weights.iter().find(|(slot, _)| *slot == i || *slot == usize::MAX).map(|(_, role)| *role)
+    }
+}
+
+/// Opsets that the rules were written for.
+const OPSETS: RangeInclusive<i64> = 13..=24;
+
+const fn row(op: &'static str, rule: Rule, samples: SampleRule, weights: &'static [(usize, &'static str)]) -> Row {
+    Row { op, opsets: OPSETS, gradient: Gradient::Rule(rule), samples, weights }
+}
+
+const fn zero(op: &'static str, reason: &'static str, samples: SampleRule) -> Row {
+    Row { op, opsets: OPSETS, gradient: Gradient::Zero(reason), samples, weights: &[] }
+}
+
+const STEP: &str = "piecewise constant";
+const TRUTH: &str = "its output is a truth value";
+const INDEX: &str = "its output is an index";
+const SHAPE: &str = "its output depends on shapes alone";
+
+const ADDEND: &[(usize, &str)] = &[(0, "addend"), (1, "addend")];
+const FACTOR: &[(usize, &str)] = &[(0, "factor"), (1, "factor")];
+const CONV: &[(usize, &str)] = &[(1, "convolution weight"), (2, "convolution bias")];
+const GEMM: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix"), (2, "bias")];
+const MATRIX: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix")];
+const NORM: &[(usize, &str)] = &[(1, "normalisation scale"), (2, "normalisation bias")];
+const TABLE_ROWS: &[(usize, &str)] = &[(0, "embedding table")];
+const TOKEN: &[(usize, &str)] = &[(0, "token")];
+const TOKENS: &[(usize, &str)] = &[(usize::MAX, "token")];
+
+pub static TABLE: &[Row] = &[
+    row("Abs", arithmetic::abs, samples::elementwise, &[]),
+    row("Add", arithmetic::add, samples::elementwise, ADDEND),
+    row("AveragePool", pool::average, samples::first_axis, &[]),
+    row("BatchNormalization", normalisation::batch, samples::not_channels, NORM),
+    row("Cast", shape::same, samples::elementwise, &[]),
+    row("Clip", activation::clip, samples::elementwise, &[]),
+    row("Concat", select::concat, samples::along_axis, TOKENS),
+    row("Conv", conv::conv, samples::first_axis, CONV),
+    row("Div", arithmetic::div, samples::elementwise, &[]),
+    row("Dropout", shape::dropout, samples::elementwise, &[]),
+    row("Erf", activation::erf, samples::elementwise, &[]),
+    row("Exp", arithmetic::exp, samples::elementwise, &[]),
+    row("Expand", shape::same, samples::elementwise, TOKEN),
+    row("Flatten", shape::reshape, samples::flat_order, &[]),
+    row("Gather", select::gather, samples::gather, TABLE_ROWS),
+    row("Gelu", activation::gelu, samples::elementwise, &[]),
+    row("Gemm", matmul::gemm, samples::gemm, GEMM),
+    row("GlobalAveragePool", pool::global_average, samples::first_axis, &[]),
+    row("Identity", shape::same, samples::elementwise, &[]),
+    row("LayerNormalization", normalisation::layer, samples::mixes_from_axis, NORM),
+    row("LeakyRelu", activation::leaky_relu, samples::elementwise, &[]),
+    row("Log", arithmetic::log, samples::elementwise, &[]),
+    row("LogSoftmax", attend::log_softmax, samples::mixes_axis, &[]),
+    row("MatMul", matmul::matmul, samples::matmul, MATRIX),
+    row("MaxPool", pool::max, samples::first_axis, &[]),
+    row("Mul", arithmetic::mul, samples::elementwise, FACTOR),
+    row("Neg", arithmetic::neg, samples::elementwise, &[]),
+    row("Pad", select::pad, samples::pad, &[]),
+    row("Pow", arithmetic::pow, samples::elementwise, &[]),
+    row("Reciprocal", arithmetic::reciprocal, samples::elementwise, &[]),
+    row("ReduceMean", reduce::mean, samples::reduction, &[]),
+    row("ReduceSum", reduce::sum, samples::reduction, &[]),
+    row("Relu", activation::relu, samples::elementwise, &[]),
+    row("Reshape", shape::reshape, samples::flat_order, &[]),
+    row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
+    row("Slice", select::slice, samples::slice, &[]),
+    row("Softmax", attend::softmax, samples::mixes_axis, &[]),
+    row("Split", select::split, samples::along_axis, &[]),
+    row("Sqrt", arithmetic::sqrt, samples::elementwise, &[]),
+    row("Squeeze", shape::reshape, samples::flat_order, &[]),
+    row("Sub", arithmetic::sub, samples::elementwise, &[]),
+    row("Tanh", activation::tanh, samples::elementwise, &[]),
+    row("Transpose", shape::transpose, samples::transpose, &[]),
+    row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
+    row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
+    zero("And", TRUTH, samples::elementwise),
+    zero("ArgMax", INDEX, samples::reduction),
+    zero("ArgMin", INDEX, samples::reduction),
+    zero("Ceil", STEP, samples::elementwise),
+    zero("Equal", TRUTH, samples::elementwise),
+    zero("Floor", STEP, samples::elementwise),
+    zero("Greater", TRUTH, samples::elementwise),
+    zero("GreaterOrEqual", TRUTH, samples::elementwise),
+    zero("IsInf", TRUTH, samples::elementwise),
+    zero("IsNaN", TRUTH, samples::elementwise),
+    zero("Less", TRUTH, samples::elementwise),
+    zero("LessOrEqual", TRUTH, samples::elementwise),
+    zero("Not", TRUTH, samples::elementwise),
+    zero("Or", TRUTH, samples::elementwise),
+    zero("Round", STEP, samples::elementwise),
+    zero("Shape", SHAPE, samples::never),
+    zero("Sign", STEP, samples::elementwise),
+    zero("Size", SHAPE, samples::never),
+    // Written by rules, never differentiated.
+    zero("ConvTranspose", "only rules write it", samples::first_axis),
+    zero("ScatterElements", "only rules write it", samples::scatter_elements),
+];
+
+/// The row of a node's operator at the graph's opset of the default domain.
+pub fn find(node: &Node, opset: i64) -> Option<&'static Row> {
+    if !node.domain.is_empty() {
+        return None;
+    }
+    TABLE.iter().find(|row| row.op == node.op && row.opsets.contains(&opset))
+}
+
+/// The gradient of the first output, which the driver has made sure of for operators with one output.
+fn first(node: &Node, grads: &[Option<Name>]) -> Result<Name, GradError> {
+    let other = grads.iter().skip(1).any(Option::is_some);
+    match grads.first().cloned().flatten() {
+        Some(dy) if !other => Ok(dy),
+        _ => Err(GradError::unsupported(node, "an output besides the first is used")),
+    }
+}

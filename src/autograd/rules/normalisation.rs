@@ -1,0 +1,61 @@
+//! Normalisation layers.
+
+use super::{Grad, GradError, Name, Node, Tape, first};
+
+type Grads = Result<Vec<Option<Grad>>, GradError>;
+
+/// Inference form: `y = scale x̂ + B`, `x̂ = (x - mean) / √(var + ε)`, per channel (axis 1):
+/// `dx = dy scale / √(var + ε)`, `dscale = Σ dy x̂`, `dB = Σ dy`. Mean and variance are statistics, not weights.
+pub(super) fn batch(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    if node.int("training_mode").unwrap_or(0) != 0 {
+        return Err(GradError::unsupported(node, "it computes statistics over the batch (training mode)"));
+    }
+    let dy = first(node, grads)?;
+    let x = node.required(0)?;
+    let channels = tape.shape(x).get(1).copied().unwrap_or(1);
+    let aligned = [&[channels], &vec![1; tape.rank(x).saturating_sub(2)][..]].concat();
+    let mut per_channel = [1, 3, 4].into_iter().map(|i| Ok(tape.reshape(node.required(i)?, &aligned)));
+    let mut next = || per_channel.next().unwrap_or_else(|| Err(node.bad("inputs")));
+    let (scale, mean, variance): (Name, Name, Name) = (next()?, next()?, next()?);
+    let epsilon = node.float("epsilon").unwrap_or(1e-5);
+    let shifted = tape.shift(&variance, epsilon.into());
+    let deviation = tape.unary("Sqrt", &shifted);
+    let gain = tape.div(&scale, &deviation);
+    let dx = tape.mul(&dy, &gain);
+    let centred = tape.sub(x, &mean);
+    let normal = tape.div(&centred, &deviation);
+    let dscale = tape.mul(&dy, &normal);
+    Ok(vec![
+        Some(dx.into()),
+        Some(Grad::Reshaped { value: dscale, shape: aligned.clone() }),
+        Some(Grad::Reshaped { value: dy, shape: aligned }),
+        None,
+        None,
+    ])
+}
+
+/// `y = scale x̂ + B`, `x̂ = (x - mean) r`, `r = 1 / √(var + ε)` over the axes from `axis`:
+/// with `g = dy scale`, `dx = r (g - mean(g) - x̂ mean(g x̂))`; `dscale = dy x̂`, `dB = dy`.
+pub(super) fn layer(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let x = node.required(0)?;
+    let rank = tape.rank(x);
+    let axes: Vec<usize> = (node.axis("axis", -1, rank)?..rank).collect();
+    let mean = tape.mean(x, &axes);
+    let centred = tape.sub(x, &mean);
+    let square = tape.mul(&centred, &centred);
+    let variance = tape.mean(&square, &axes);
+    let shifted = tape.shift(&variance, node.float("epsilon").unwrap_or(1e-5).into());
+    let deviation = tape.unary("Sqrt", &shifted);
+    let normal = tape.div(&centred, &deviation);
+    let g = tape.mul(&dy, node.required(1)?);
+    let mean_g = tape.mean(&g, &axes);
+    let projected = tape.mul(&g, &normal);
+    let mean_projected = tape.mean(&projected, &axes);
+    let along = tape.mul(&normal, &mean_projected);
+    let inner = tape.sub(&g, &mean_g);
+    let inner = tape.sub(&inner, &along);
+    let dx = tape.div(&inner, &deviation);
+    let dscale = tape.mul(&dy, &normal);
+    Ok(vec![Some(dx.into()), Some(dscale.into()), Some(dy.into())])
+}

@@ -1,0 +1,91 @@
+//! Pooling.
+
+use super::conv::transposed;
+use super::window::Windows;
+use super::{Grad, GradError, Name, Node, Tape, first};
+use crate::graph::attribute;
+use crate::tensor::{DType, Tensor};
+use ndarray::{Array1, ArrayD, IxDyn};
+
+type Grads = Result<Vec<Option<Grad>>, GradError>;
+
+fn kernel(node: &Node) -> Result<Vec<usize>, GradError> {
+    let kernel = node.ints("kernel_shape").unwrap_or_default();
+    if kernel.is_empty() || kernel.iter().any(|&k| k < 1) {
+        return Err(node.bad("kernel_shape").into());
+    }
+    Ok(kernel.iter().map(|&k| k as usize).collect())
+}
+
+/// Every input of a window gets `dy / count`: the transposed convolution, channel by channel, of
+/// `dy / count` with a kernel of ones. `count` is the number of elements that the forward pass divided by.
+pub(super) fn average(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let (x, y) = (node.required(0)?, node.output()?);
+    let mut windows = Windows::new(node, tape, x, y, kernel(node)?)?;
+    let channels = tape.shape(x)[1];
+    let dtype = tape.dtype(x);
+    let share = shares(node, &windows);
+    let share = tape.constant_floats(dtype, share);
+    let scaled = tape.mul(&dy, &share);
+    let ones = [&[channels, 1], &windows.geometry.kernel[..]].concat();
+    let ones = tape.constant_floats(dtype, ArrayD::ones(IxDyn(&ones)));
+    windows.geometry.group = channels;
+    Ok(vec![Some(transposed(tape, &scaled, &ones, &windows, tape.shape(x)).into())])
+}
+
+/// `1 / count` for each window, shape `[1, 1, output…]`. Padding counts where `count_include_pad` says
+/// so; what lies beyond the padding (`ceil_mode`) never does.
+fn shares(node: &Node, windows: &Windows) -> ArrayD<f64> {
+    let g = &windows.geometry;
+    let include = node.int("count_include_pad").unwrap_or(0) != 0;
+    let rank = g.kernel.len();
+    let end = |i: usize| {
+        let pads = node.ints("pads").filter(|p| p.len() == 2 * rank);
+        pads.map_or(windows.end[i].max(0) as usize, |p| p[rank + i].max(0) as usize)
+    };
+    let count = |i: usize, position: usize| {
+        let (low, high) = if include {
+            (0, g.pads[i] + windows.input[i] + end(i))
+        } else {
+            (g.pads[i], g.pads[i] + windows.input[i])
+        };
+        let at = |k: usize| position * g.strides[i] + k * g.dilations[i];
+        (0..g.kernel[i]).filter(|&k| (low..high).contains(&at(k))).count().max(1)
+    };
+    ArrayD::from_shape_fn(IxDyn(&[&[1, 1], &windows.output[..]].concat()), |index| {
+        (0..rank).map(|i| 1.0 / count(i, index[i + 2]) as f64).product()
+    })
+}
+
+/// `dx = dy / n` at every position.
+pub(super) fn global_average(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let shape = tape.shape(node.required(0)?);
+    let count: usize = shape[2..].iter().product();
+    let scaled = tape.scale(&dy, 1.0 / count as f64);
+    Ok(vec![Some(tape.expand(&scaled, &shape).into())])
+}
+
+/// `dy` goes to the position of the maximum, the first of equal ones. The node is asked for its second
+/// output, the flat positions in the whole tensor; taken sample by sample they stay apart.
+pub(super) fn max(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let x = node.required(0)?;
+    if node.int("storage_order").unwrap_or(0) != 0 {
+        return Err(GradError::unsupported(node, "storage_order is 1"));
+    }
+    let (from, to) = (tape.shape(x), tape.shape(&dy));
+    let (size, count) = (from[1..].iter().product::<usize>(), to[1..].iter().product::<usize>());
+    let indices = tape.second_output(node, DType::I64, &to);
+    let offsets = Array1::from_iter((0..from[0]).map(|n| (n * size) as i64));
+    let offsets = tape.constant(Tensor::I64(offsets.into_shape_with_order(IxDyn(&[from[0], 1])).unwrap_or_default()));
+    let indices = tape.reshape(&indices, &[from[0], count]);
+    let indices = tape.sub(&indices, &offsets);
+    let updates = tape.reshape(&dy, &[from[0], count]);
+    let zeros = tape.zeros(&dy, &[from[0], size]);
+    let attributes = vec![attribute("axis", 1), attribute("reduction", "add")];
+    let kind = (tape.dtype(&dy), vec![from[0], size]);
+    let dx = tape.node("ScatterElements", &[&zeros, &indices, &updates], attributes, kind);
+    Ok(vec![Some(tape.reshape(&dx, &from).into())])
+}

@@ -1,0 +1,149 @@
+//! Operators that put values together, cut them or pick from them.
+
+use super::{Grad, GradError, Name, Node, Tape, first};
+use crate::graph::{attribute, normalise};
+use crate::tensor::DType;
+
+type Grads = Result<Vec<Option<Grad>>, GradError>;
+
+/// Each input gets its part of `dy`.
+pub(super) fn concat(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let axis = node.axis("axis", 0, tape.rank(&dy))?;
+    let mut start = 0;
+    let mut parts = Vec::new();
+    for input in &node.inputs {
+        let length = input.as_ref().map_or(0, |i| tape.shape(i)[axis]);
+        parts.push(Some(tape.slice(&dy, axis, start, start + length).into()));
+        start += length;
+    }
+    Ok(parts)
+}
+
+/// The gradients of the parts side by side, zeros for a part that has none.
+pub(super) fn split(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let x = node.required(0)?;
+    let axis = node.axis("axis", 0, tape.rank(x))?;
+    let mut parts = Vec::new();
+    for (output, grad) in node.outputs.iter().zip(grads) {
+        match (grad, output) {
+            (Some(grad), _) => parts.push(grad.clone()),
+            (None, Some(output)) => {
+                let shape = tape.shape(output);
+                parts.push(tape.zeros(x, &shape));
+            }
+            (None, None) => return Err(GradError::unsupported(node, "an output has no name")),
+        }
+    }
+    let parts: Vec<&Name> = parts.iter().collect();
+    Ok(vec![Some(tape.concat(&parts, axis).into()), None])
+}
+
+/// `dy` put back where it was cut, zeros elsewhere; with a step `s`, `s - 1` zeros between.
+pub(super) fn slice(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let mut dx = first(node, grads)?;
+    let from = tape.shape(node.required(0)?);
+    let starts = tape.integers(node, node.required(1)?)?;
+    let axes = match node.input(3) {
+        Some(axes) => tape.integers(node, axes)?,
+        None => (0..starts.len() as i64).collect(),
+    };
+    let steps = match node.input(4) {
+        Some(steps) => tape.integers(node, steps)?,
+        None => vec![1; starts.len()],
+    };
+    for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
+        let axis = normalise(axis, from.len()).ok_or_else(|| node.bad("axes"))?;
+        let (length, count) = (from[axis] as i64, tape.shape(&dx)[axis] as i64);
+        let start = if start < 0 { start.saturating_add(length) } else { start };
+        // Forwards the first element taken is at `start`; backwards the last one is the lowest.
+        let lowest = match step > 0 {
+            true => start.clamp(0, length),
+            false => start.clamp(0, length - 1) + step * (count - 1),
+        };
+        if step < 0 {
+            dx = tape.reverse(&dx, axis);
+        }
+        dx = spread(tape, &dx, axis, step.unsigned_abs() as usize);
+        let covered = tape.shape(&dx)[axis] as i64;
+        // Spreading leaves zeros after the last element, which may reach beyond the end.
+        let (before, room) = (lowest.max(0), length - lowest.max(0));
+        dx = tape.slice(&dx, axis, 0, covered.min(room) as usize);
+        dx = tape.pad(&dx, axis, before as usize, (room - covered).max(0) as usize);
+    }
+    Ok(vec![Some(dx.into()), None, None, None, None])
+}
+
+/// `step - 1` zeros after each element along an axis.
+fn spread(tape: &mut Tape, x: &Name, axis: usize, step: usize) -> Name {
+    if step == 1 {
+        return x.clone();
+    }
+    let shape = tape.shape(x);
+    let mut apart = shape.clone();
+    apart.insert(axis + 1, 1);
+    let mut together = shape;
+    together[axis] *= step;
+    let x = tape.reshape(x, &apart);
+    let x = tape.pad(&x, axis + 1, 0, step - 1);
+    tape.reshape(&x, &together)
+}
+
+/// `dy` is added at the picked entries of the axis. Rows of a table (axis 0) are handed out whole.
+pub(super) fn gather(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let (data, indices) = (node.required(0)?, node.required(1)?);
+    let (from, picked) = (tape.shape(data), tape.shape(indices));
+    let axis = node.axis("axis", 0, from.len())?;
+    if axis == 0 && tape.constant_value(data).is_some() {
+        return Ok(vec![Some(Grad::Rows { indices: indices.clone(), dy }), None]);
+    }
+    // One entry of the flattened indices for each element of dy along the axis.
+    let count: usize = picked.iter().product();
+    let mut flat = from.clone();
+    flat[axis] = count;
+    let updates = tape.reshape(&dy, &flat);
+    let mut aligned = vec![1; from.len()];
+    aligned[axis] = count;
+    let positions = tape.cast(indices, DType::I64);
+    let positions = tape.reshape(&positions, &aligned);
+    let positions = tape.expand(&positions, &flat);
+    let zeros = tape.zeros(&dy, &from);
+    let attributes = vec![attribute("axis", axis as i64), attribute("reduction", "add")];
+    let kind = (tape.dtype(&dy), from);
+    Ok(vec![Some(tape.node("ScatterElements", &[&zeros, &positions, &updates], attributes, kind).into()), None])
+}
+
+/// `y = a` where `c`, else `b`: each gets `dy` where it was taken.
+pub(super) fn select(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let condition = node.required(0)?;
+    let zero = tape.scalar(&dy, 0.0);
+    let da = tape.select(condition, &dy, &zero);
+    let db = tape.select(condition, &zero, &dy);
+    Ok(vec![None, Some(da.into()), Some(db.into())])
+}
+
+/// `dx` is `dy` without the border, for a constant border.
+pub(super) fn pad(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let mode = node.string("mode").unwrap_or("constant");
+    if mode != "constant" {
+        return Err(GradError::unsupported(node, format!("mode is {mode}")));
+    }
+    let mut dx = first(node, grads)?;
+    let from = tape.shape(node.required(0)?);
+    let pads = tape.integers(node, node.required(1)?)?;
+    let axes = match node.input(3) {
+        Some(axes) => tape.integers(node, axes)?,
+        None => (0..from.len() as i64).collect(),
+    };
+    for (i, &axis) in axes.iter().enumerate() {
+        let axis = normalise(axis, from.len()).ok_or_else(|| node.bad("axes"))?;
+        let (before, after) = (pads[i], *pads.get(axes.len() + i).ok_or_else(|| node.bad("pads"))?);
+        // A negative border cut elements off; they get zeros.
+        dx = tape.pad(&dx, axis, (-before).max(0) as usize, (-after).max(0) as usize);
+        let start = before.max(0) as usize;
+        dx = tape.slice(&dx, axis, start, start + from[axis]);
+    }
+    Ok(vec![Some(dx.into()), None, None, None])
+}

@@ -1,0 +1,56 @@
+//! Arguments, printing, exit codes; no logic.
+
+mod args;
+mod progress;
+mod run;
+mod show;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::io::Write;
+
+/// Runs the command line and gives the exit code.
+pub fn run() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are no failure.
+            let code = error.exit_code() as u8;
+            let _ = error.print();
+            return code;
+        }
+    };
+    match run::command(&cli.command) {
+        Ok(()) => 0,
+        Err(error) => {
+            let message = format!("{:#}", error.source);
+            eprintln!("error: {message}");
+            error.kind as u8
+        }
+    }
+}
+
+/// Writes a result to standard output. A reader that has gone away is not an error.
+fn print(text: &str) -> Result<(), std::io::Error> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+impl Command {
+    /// How much is said.
+    fn output(&self) -> args::Output {
+        match self {
+            Command::Inspect { output, .. }
+            | Command::Forget { output, .. }
+            | Command::Importance { output, .. }
+            | Command::Dampen { output, .. }
+            | Command::Validate { output, .. }
+            | Command::Diff { output, .. }
+            | Command::Runtime { output, .. } => *output,
+            Command::SecondRuntime { .. } => args::Output::default(),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! From arguments to the pipeline and back to text.
+
+use super::args::{Command, RuntimeAction};
+use super::progress::Progress;
+use super::{print, show};
+use onnx_unlearn::error::Kind;
+use onnx_unlearn::model::Model;
+use onnx_unlearn::pipeline::{self, Dampen, Error, Forget, Outcome, Pair, Reference, Target};
+use onnx_unlearn::session::{Runtime, RuntimeOptions, install, locate};
+use onnx_unlearn::validate::second;
+use onnx_unlearn::write::{check_output, diff, write_all};
+use serde::Serialize;
+use std::path::Path;
+
+/// A message and its exit code.
+pub struct Failure {
+    pub kind: Kind,
+    pub source: anyhow::Error,
+}
+
+macro_rules! failure_from {
+    ($($t:ty),*) => {$(
+        impl From<$t> for Failure {
+            fn from(error: $t) -> Failure {
+                Failure { kind: error.kind(), source: error.into() }
+            }
+        }
+    )*};
+}
+failure_from!(
+    Error,
+    onnx_unlearn::model::ModelError,
+    onnx_unlearn::write::WriteError,
+    onnx_unlearn::importance::ImportanceError,
+    onnx_unlearn::session::SessionError
+);
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure { kind: Kind::Io, source: error.into() }
+    }
+}
+
+/// Runs one command.
+pub fn command(command: &Command) -> Result<(), Failure> {
+    let output = command.output();
+    let mut progress = Progress::new(output.quiet);
+    let result = match command {
+        Command::Inspect { model, .. } => {
+            let summary = pipeline::inspect(model, &pipeline::Common::default())?;
+            text(output.json, &summary, || show::summary(model, &summary))
+        }
+        Command::Forget { model, forget, retain, full, profile, alpha, objective, target, common, guards, .. } => {
+            let reference = match (retain, full, profile) {
+                (Some(path), _, _) => Reference::Retain(path.clone()),
+                (_, Some(path), _) => Reference::Full(path.clone()),
+                (_, _, path) => Reference::Profile(path.clone().unwrap_or_default()),
+            };
+            let job = Forget {
+                model: model.clone(),
+                forget: forget.clone(),
+                reference,
+                settings: objective.to_settings(),
+                alpha: *alpha,
+                lambda: target.lambda,
+                checks: guards.to_checks(),
+                target: to_target(target),
+            };
+            let outcome = pipeline::forget(&job, &common.to_common(), &mut progress)?;
+            return rewritten(outcome, target.report.as_deref(), progress, &output);
+        }
+        Command::Importance { model, data, out, objective, common, .. } => {
+            check_output(out, &[model.clone(), data.clone()])?;
+            let settings = objective.to_settings();
+            let profile = pipeline::importance(model, data, &settings, &common.to_common(), &mut progress)?;
+            write_all(&[(out.clone(), profile.to_bytes()?)])?;
+            let summary = show::ProfileSummary::of(&profile, out);
+            text(output.json, &summary, || summary.table())
+        }
+        Command::Dampen { model, forget_profile, profile, alpha, target, common, .. } => {
+            let job = Dampen {
+                model: model.clone(),
+                forget_profile: forget_profile.clone(),
+                profile: profile.clone(),
+                alpha: *alpha,
+                lambda: target.lambda,
+                target: to_target(target),
+            };
+            let outcome = pipeline::dampen(&job, &common.to_common(), &mut progress)?;
+            return rewritten(outcome, target.report.as_deref(), progress, &output);
+        }
+        Command::Validate { original, new, forget, retain, report, common, guards, .. } => {
+            let pair =
+                Pair { original: original.clone(), new: new.clone(), forget: forget.clone(), retain: retain.clone() };
+            let found = pipeline::validate(&pair, &common.to_common(), &guards.to_checks(), &mut progress)?;
+            found.warnings.iter().for_each(|w| pipeline::Observer::warning(&mut progress, w));
+            drop(progress);
+            if let Some(folder) = report {
+                write_report(folder, &json(&found))?;
+            }
+            print(&text(output.json, &found, || show::verification(&found)))?;
+            let failed: Vec<String> = found.guards.failed().map(|g| g.describe()).collect();
+            return match failed.is_empty() {
+                true => Ok(()),
+                false => Err(Error::GuardOfValidation(failed.join("; ")).into()),
+            };
+        }
+        Command::Diff { a, b, .. } => {
+            let limits = onnx_unlearn::model::Limits::default();
+            let found = diff(&Model::read(a, &limits)?, &Model::read(b, &limits)?)?;
+            text(output.json, &found, || show::diff(&found))
+        }
+        Command::Runtime { action: Some(RuntimeAction::Install { to, python }), .. } => {
+            let folder = to.clone().or_else(locate::data_folder).ok_or_else(|| {
+                onnx_unlearn::session::SessionError::Install("no data folder is known; give one with --to".into())
+            })?;
+            let path = install::install(&folder, python)?;
+            text(output.json, &path, || format!("installed {}\n", path.display()))
+        }
+        Command::Runtime { .. } => {
+            let runtime = Runtime::open(RuntimeOptions::default())?;
+            runtime.warnings().iter().for_each(|w| pipeline::Observer::warning(&mut progress, w));
+            let info = runtime.info();
+            text(output.json, &info, || show::runtime(&info))
+        }
+        Command::SecondRuntime { model, inputs, outputs, name, memory_bytes } => {
+            return second::child(model, inputs, outputs, name, *memory_bytes)
+                .map_err(|reason| Failure { kind: Kind::Unsupported, source: anyhow::Error::msg(reason) });
+        }
+    };
+    drop(progress);
+    Ok(print(&result)?)
+}
+
+fn to_target(args: &super::args::TargetArgs) -> Target {
+    Target { output: args.out.clone(), dry_run: args.dry_run, force: args.force }
+}
+
+/// Prints and saves the report of a rewritten model; a failed guard is the error.
+fn rewritten(
+    outcome: Outcome,
+    folder: Option<&Path>,
+    progress: Progress,
+    output: &super::args::Output,
+) -> Result<(), Failure> {
+    drop(progress);
+    if let Some(folder) = folder {
+        write_report(folder, &json(&outcome.report))?;
+    }
+    print(&text(output.json, &outcome.report, || show::report(&outcome.report, output.verbose)))?;
+    outcome.failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn write_report(folder: &Path, content: &str) -> Result<(), Failure> {
+    fs_err::create_dir_all(folder)?;
+    Ok(write_all(&[(folder.join("report.json"), content.as_bytes())])?)
+}
+
+fn text<T: Serialize>(as_json: bool, value: &T, table: impl FnOnce() -> String) -> String {
+    if as_json { json(value) } else { table() }
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string_pretty(value).map(|text| text + "\n").unwrap_or_default()
+}

@@ -1,0 +1,121 @@
+//! The graph that the product computes on: nodes in topological order, constants decoded,
+//! model-local functions inlined.
+
+mod inline;
+mod node;
+mod proto;
+
+pub use node::{Name, Node, normalise};
+pub use proto::{attribute, to_model_proto};
+
+use crate::error::{Kind, printable};
+use crate::model::{Model, ModelError};
+use crate::tensor::{DType, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A graph that cannot be built from a model.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(
+        "{node}: attribute '{attribute}' is missing or of the wrong type; the model does not follow the ONNX operator set"
+    )]
+    Attribute { node: String, attribute: String },
+    #[error("function '{function}' calls itself, directly or through others; ONNX forbids recursion")]
+    Recursion { function: String },
+    #[error("inlining the model's functions gives more than {limit} nodes")]
+    Expansion { limit: usize },
+    #[error("there is no output '{name}'; the model has: {known}")]
+    NoSuchOutput { name: String, known: String },
+    #[error("{node}: a tensor of ONNX type number {data_type} is not supported here")]
+    TensorType { node: String, data_type: i32 },
+}
+
+impl GraphError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            GraphError::Model(e) => e.kind(),
+            GraphError::Attribute { .. } | GraphError::Recursion { .. } => Kind::Malformed,
+            GraphError::Expansion { .. } => Kind::Limit,
+            GraphError::NoSuchOutput { .. } => Kind::Usage,
+            GraphError::TensorType { .. } => Kind::Unsupported,
+        }
+    }
+}
+
+/// An input of the graph as the model declares it; `None` is a dimension left open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    pub name: Name,
+    pub dtype: DType,
+    pub shape: Vec<Option<usize>>,
+}
+
+/// A graph of ONNX nodes. Every constant, an initializer or a `Constant` node, is in `constants`.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    pub nodes: Vec<Node>,
+    pub constants: BTreeMap<Name, Arc<Tensor>>,
+    pub inputs: Vec<Input>,
+    pub outputs: Vec<Name>,
+    /// Operator sets by domain; the default domain is the empty string.
+    pub opsets: BTreeMap<String, i64>,
+    pub ir_version: i64,
+}
+
+impl Graph {
+    /// The graph of a model, with functions inlined and constants decoded.
+    ///
+    /// # Errors
+    /// Recursive functions, malformed attributes, unreadable tensors.
+    pub fn new(model: &Model) -> Result<Graph, GraphError> {
+        proto::from_model(model)
+    }
+
+    /// Version of the default operator set.
+    pub fn opset(&self) -> i64 {
+        self.opsets.get("").copied().unwrap_or(0)
+    }
+
+    /// Keeps the outputs with the given names, all where none is given.
+    ///
+    /// # Errors
+    /// A name that is no output of the graph.
+    pub fn select_outputs(&mut self, names: &[String]) -> Result<(), GraphError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut chosen = Vec::new();
+        for name in names {
+            match self.outputs.iter().find(|o| &***o == name) {
+                Some(output) => chosen.push(output.clone()),
+                None => {
+                    return Err(GraphError::NoSuchOutput {
+                        name: printable(name),
+                        known: self.outputs.iter().map(|o| printable(o)).collect::<Vec<_>>().join(", "),
+                    });
+                }
+            }
+        }
+        self.outputs = chosen;
+        Ok(())
+    }
+
+    /// Removes nodes and constants that no output needs.
+    pub fn prune(&mut self) {
+        let mut live: BTreeSet<Name> = self.outputs.iter().cloned().collect();
+        let mut kept = Vec::new();
+        for node in std::mem::take(&mut self.nodes).into_iter().rev() {
+            if node.outputs.iter().flatten().any(|o| live.contains(o)) {
+                live.extend(node.inputs.iter().flatten().cloned());
+                live.extend(node.captured());
+                kept.push(node);
+            }
+        }
+        kept.reverse();
+        self.nodes = kept;
+        self.constants.retain(|name, _| live.contains(name));
+    }
+}

@@ -1,0 +1,154 @@
+//! From the model's protobuf to a [`Graph`] and back.
+
+use super::{Graph, GraphError, Input, Name, Node, inline};
+use crate::model::Model;
+use crate::tensor::{DType, Tensor};
+use onnx_protobuf::attribute_proto::AttributeType;
+use onnx_protobuf::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, tensor_shape_proto, type_proto,
+};
+use protobuf::{EnumOrUnknown, MessageField};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(super) fn from_model(model: &Model) -> Result<Graph, GraphError> {
+    let proto = &model.proto.graph;
+    let mut constants = BTreeMap::new();
+    for name in model.places().keys() {
+        let tensor = model.tensor(name)?;
+        constants.insert(Name::from(name.as_str()), Arc::new(tensor));
+    }
+    let nodes = proto.node.iter().filter(|n| !is_known_constant(n, &constants)).map(node).collect();
+    let inputs = model.inputs().iter().map(|i| input(i, model)).collect::<Result<_, _>>()?;
+    let opsets = model.proto.opset_import.iter().map(|o| (domain(&o.domain), o.version)).collect();
+    let mut graph = Graph {
+        nodes,
+        constants,
+        inputs,
+        outputs: proto.output.iter().map(|o| o.name.as_str().into()).collect(),
+        opsets,
+        ir_version: model.proto.ir_version,
+    };
+    inline::functions(&mut graph, &model.proto.functions)?;
+    Ok(graph)
+}
+
+fn is_known_constant(node: &NodeProto, constants: &BTreeMap<Name, Arc<Tensor>>) -> bool {
+    node.op_type == "Constant" && node.output.first().is_some_and(|o| constants.contains_key(o.as_str()))
+}
+
+fn domain(domain: &str) -> String {
+    if domain == "ai.onnx" { String::new() } else { domain.to_string() }
+}
+
+pub(super) fn node(proto: &NodeProto) -> Node {
+    let names = |list: &[String]| list.iter().map(|n| (!n.is_empty()).then(|| n.as_str().into())).collect();
+    Node {
+        name: proto.name.clone(),
+        domain: domain(&proto.domain),
+        op: proto.op_type.clone(),
+        inputs: names(&proto.input),
+        outputs: names(&proto.output),
+        attributes: proto.attribute.clone(),
+    }
+}
+
+fn input(port: &crate::model::ValueInfo, model: &Model) -> Result<Input, GraphError> {
+    let dtype = port.dtype.ok_or_else(|| {
+        let data_type =
+            model.proto.graph.input.iter().find(|i| i.name == port.name).map_or(0, |i| i.type_.tensor_type().elem_type);
+        GraphError::TensorType { node: format!("input '{}'", crate::error::printable(&port.name)), data_type }
+    })?;
+    Ok(Input { name: port.name.as_str().into(), dtype, shape: port.shape.clone() })
+}
+
+/// An attribute as the operator set writes it.
+pub trait IntoAttribute {
+    fn fill(self, attribute: &mut AttributeProto);
+}
+
+macro_rules! attribute_value {
+    ($t:ty, $kind:ident, $self:ident, $attribute:ident => $fill:expr) => {
+        impl IntoAttribute for $t {
+            fn fill($self, $attribute: &mut AttributeProto) {
+                $attribute.type_ = EnumOrUnknown::new(AttributeType::$kind);
+                $fill;
+            }
+        }
+    };
+}
+attribute_value!(i64, INT, self, a => a.i = self);
+attribute_value!(f32, FLOAT, self, a => a.f = self);
+attribute_value!(&[i64], INTS, self, a => a.ints = self.to_vec());
+attribute_value!(Vec<i64>, INTS, self, a => a.ints = self);
+attribute_value!(&str, STRING, self, a => a.s = self.as_bytes().to_vec());
+
+/// An attribute with this name and value.
+pub fn attribute(name: &str, value: impl IntoAttribute) -> AttributeProto {
+    let mut attribute = AttributeProto { name: name.to_string(), ..Default::default() };
+    value.fill(&mut attribute);
+    attribute
+}
+
+fn to_tensor_proto(name: &str, tensor: &Tensor) -> TensorProto {
+    TensorProto {
+        name: name.to_string(),
+        data_type: tensor.dtype().to_onnx(),
+        dims: tensor.shape().iter().map(|&d| d as i64).collect(),
+        raw_data: tensor.to_le_bytes(),
+        ..Default::default()
+    }
+}
+
+fn value_info(name: &str, kind: Option<(DType, Vec<Option<usize>>)>) -> ValueInfoProto {
+    let mut info = ValueInfoProto { name: name.to_string(), ..Default::default() };
+    if let Some((dtype, dims)) = kind {
+        let mut shape = TensorShapeProto::default();
+        for dim in dims {
+            let value = dim.map(|d| tensor_shape_proto::dimension::Value::DimValue(d as i64));
+            shape.dim.push(tensor_shape_proto::Dimension { value, ..Default::default() });
+        }
+        let tensor =
+            type_proto::Tensor { elem_type: dtype.to_onnx(), shape: MessageField::some(shape), ..Default::default() };
+        let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
+        info.type_ = MessageField::some(kind);
+    }
+    info
+}
+
+/// The graph as a model for a runtime. `kind` tells type and shape of an output where they are known.
+pub fn to_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<usize>)>) -> ModelProto {
+    let names = |list: &[Option<Name>]| list.iter().map(|n| n.as_deref().unwrap_or_default().to_string()).collect();
+    let node = |n: &Node| NodeProto {
+        name: n.name.clone(),
+        domain: n.domain.clone(),
+        op_type: n.op.clone(),
+        input: names(&n.inputs),
+        output: names(&n.outputs),
+        attribute: n.attributes.clone(),
+        ..Default::default()
+    };
+    let fixed = |shape: Vec<usize>| shape.into_iter().map(Some).collect();
+    let proto = GraphProto {
+        name: "graph".into(),
+        node: graph.nodes.iter().map(node).collect(),
+        initializer: graph.constants.iter().map(|(name, tensor)| to_tensor_proto(name, tensor)).collect(),
+        input: graph.inputs.iter().map(|i| value_info(&i.name, Some((i.dtype, i.shape.clone())))).collect(),
+        output: graph.outputs.iter().map(|o| value_info(o, kind(o).map(|(d, s)| (d, fixed(s))))).collect(),
+        ..Default::default()
+    };
+    let opset = |(domain, version): (&String, &i64)| OperatorSetIdProto {
+        domain: domain.clone(),
+        version: *version,
+        ..Default::default()
+    };
+    ModelProto {
+        ir_version: graph.ir_version,
+        producer_name: env!("CARGO_PKG_NAME").into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        opset_import: graph.opsets.iter().map(opset).collect(),
+        graph: MessageField::some(proto),
+        ..Default::default()
+    }
+}

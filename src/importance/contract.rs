@@ -1,0 +1,361 @@
+//! Per-sample gradients of weights from activations and gradients, and their sums.
+//!
+//! The gradient of one sample lives in a scratch buffer the size of the weight; what is kept is the sum
+//! over samples in f64. One weight is handled by one thread from the first sample to the last, so the
+//! result does not depend on the number of threads.
+
+use super::ImportanceError;
+use crate::autograd::{Contraction, ConvGeometry, Operand, Use, View, Weight};
+use crate::specialise::samples::SampleAxis;
+use crate::tensor::{Element, Tensor};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar};
+use std::collections::BTreeMap;
+
+/// What of a sample's gradient is added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// `|g|`
+    Absolute,
+    /// `g²`
+    Square,
+    /// `g` itself
+    Signed,
+}
+
+impl Power {
+    fn apply(self, g: f64) -> f64 {
+        match self {
+            Power::Absolute => g.abs(),
+            Power::Square => g * g,
+            Power::Signed => g,
+        }
+    }
+}
+
+/// The values that contractions read, by name.
+pub type Values<'a> = BTreeMap<&'a str, &'a Tensor>;
+
+/// Element types that gradients are computed in.
+pub trait Real: Element + LinalgScalar + Into<f64> + std::ops::AddAssign {
+    fn power(self, power: Power) -> Self;
+}
+
+macro_rules! real {
+    ($($t:ty),*) => {$(
+        impl Real for $t {
+            fn power(self, power: Power) -> Self {
+                match power {
+                    Power::Absolute => self.abs(),
+                    Power::Square => self * self,
+                    Power::Signed => self,
+                }
+            }
+        }
+    )*};
+}
+real!(f32, f64);
+
+/// Adds to `total` (row-major, in the weight's own shape) what one batch contributes: the sum over the
+/// samples of the power of the sample's gradient. Without a sample axis the batch counts as one sample.
+///
+/// # Errors
+/// A value that is missing or not of the expected shape or type; an index out of a table's range.
+pub fn accumulate(
+    weight: &Weight,
+    batch: usize,
+    values: &Values,
+    power: Power,
+    total: &mut [f64],
+) -> Result<(), ImportanceError> {
+    let first = weight.uses.iter().flat_map(|u| u.contraction.operands()).last();
+    let double = first.and_then(|o| values.get(&*o.name)).is_some_and(|t| matches!(t, Tensor::F64(_)));
+    match double {
+        true => accumulate_as::<f64>(weight, batch, values, power, total),
+        false => accumulate_as::<f32>(weight, batch, values, power, total),
+    }
+}
+
+fn accumulate_as<T: Real>(
+    weight: &Weight,
+    batch: usize,
+    values: &Values,
+    power: Power,
+    total: &mut [f64],
+) -> Result<(), ImportanceError> {
+    let apart = weight.uses.iter().any(|u| u.contraction.operands().iter().any(|o| o.samples.is_some()));
+    if let [Use { contraction: Contraction::Product { left, right }, views }] = &weight.uses[..]
+        && apart
+        && rows_per_sample(left, batch) == 1
+        && !views.iter().any(|v| matches!(v, View::Permute(_)))
+    {
+        return rank_one::<T>(left, right, values, power, total);
+    }
+    let mut scratch = vec![T::zero(); total.len()];
+    for sample in 0..if apart { batch } else { 1 } {
+        for (index, one) in weight.uses.iter().enumerate() {
+            if index == 0 {
+                scratch.fill(T::zero());
+            }
+            let part = Part { sample, batch };
+            match one.views.iter().any(|v| matches!(v, View::Permute(_))) {
+                false => part.add::<T>(&one.contraction, values, &mut scratch)?,
+                true => {
+                    let mut seen = vec![T::zero(); total.len()];
+                    part.add::<T>(&one.contraction, values, &mut seen)?;
+                    let moved = undo(seen, &weight.shape, &one.views);
+                    scratch.iter_mut().zip(moved.iter()).for_each(|(s, &m)| *s += m);
+                }
+            }
+        }
+        for (total, &g) in total.iter_mut().zip(&scratch) {
+            *total += power.apply(g.into());
+        }
+    }
+    Ok(())
+}
+
+fn rows_per_sample(operand: &Operand, batch: usize) -> usize {
+    let columns = operand.shape.last().copied().unwrap_or(1).max(1);
+    operand.shape.iter().product::<usize>() / columns / batch.max(1)
+}
+
+/// One row for each sample: `Σ |l r| = |l|ᵀ |r|` exactly, one matrix product for the whole batch.
+fn rank_one<T: Real>(
+    left: &Operand,
+    right: &Operand,
+    values: &Values,
+    power: Power,
+    total: &mut [f64],
+) -> Result<(), ImportanceError> {
+    let rows = |operand: &Operand| -> Result<ndarray::Array2<T>, ImportanceError> {
+        let array = get::<T>(values, operand)?;
+        let columns = operand.shape.last().copied().unwrap_or(1);
+        let flat = array.mapv(|x| x.power(power));
+        flat.into_shape_with_order((array.len() / columns.max(1), columns)).map_err(|_| wrong(operand))
+    };
+    let product = rows(left)?.t().dot(&rows(right)?);
+    total.iter_mut().zip(product.iter()).for_each(|(t, &g)| *t += g.into());
+    Ok(())
+}
+
+/// Brings a gradient of a parameter seen through views back to the parameter's own order.
+fn undo<T: Real>(seen: Vec<T>, weight: &[usize], views: &[View]) -> ArrayD<T> {
+    let mut array = reshaped(ndarray::Array1::from_vec(seen).into_dyn(), &seen_shape(weight, views));
+    for view in views.iter().rev() {
+        match view {
+            View::Reshape { from, .. } => array = reshaped(array, from),
+            View::Permute(perm) => {
+                let inverse: Vec<usize> =
+                    (0..perm.len()).map(|a| perm.iter().position(|&p| p == a).unwrap_or(a)).collect();
+                array = array.permuted_axes(IxDyn(&inverse));
+            }
+        }
+    }
+    array
+}
+
+/// The shape in which a parameter is seen at the end of its views.
+fn seen_shape(weight: &[usize], views: &[View]) -> Vec<usize> {
+    let mut shape = weight.to_vec();
+    for view in views {
+        match view {
+            View::Reshape { to, .. } => shape = to.clone(),
+            View::Permute(perm) => shape = perm.iter().map(|&p| shape.get(p).copied().unwrap_or(1)).collect(),
+        }
+    }
+    shape
+}
+
+fn reshaped<T: Real>(array: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
+    let standard = array.as_standard_layout().into_owned();
+    standard.clone().into_shape_with_order(IxDyn(shape)).unwrap_or(standard)
+}
+
+fn get<'a, T: Real>(values: &Values<'a>, operand: &Operand) -> Result<&'a ArrayD<T>, ImportanceError> {
+    let tensor = values.get(&*operand.name).ok_or_else(|| wrong(operand))?;
+    let array = tensor.array::<T>().ok_or_else(|| wrong(operand))?;
+    if array.shape() == operand.shape { Ok(array) } else { Err(wrong(operand)) }
+}
+
+fn wrong(operand: &Operand) -> ImportanceError {
+    ImportanceError::Value { name: operand.name.to_string(), shape: operand.shape.clone() }
+}
+
+/// One sample of a batch.
+struct Part {
+    sample: usize,
+    batch: usize,
+}
+
+impl Part {
+    fn add<T: Real>(&self, contraction: &Contraction, values: &Values, out: &mut [T]) -> Result<(), ImportanceError> {
+        match contraction {
+            Contraction::Product { left, right } => {
+                let (l, r) = (self.rows(get::<T>(values, left)?, left), self.rows(get::<T>(values, right)?, right));
+                let mut out = matrix(out, l.ncols(), r.ncols()).ok_or_else(|| wrong(left))?;
+                general_mat_mul(T::one(), &l.t(), &r, T::one(), &mut out);
+            }
+            Contraction::Conv { x, dy, geometry } => {
+                let images = (get::<T>(values, x)?, get::<T>(values, dy)?);
+                for image in self.indices(x) {
+                    let (x, dy) = (images.0.index_axis(Axis(0), image), images.1.index_axis(Axis(0), image));
+                    conv(x, dy, geometry, out);
+                }
+            }
+            Contraction::Rows { indices, dy, rows } => {
+                let picked = values.get(&*indices.name).and_then(|t| t.to_i64()).ok_or_else(|| wrong(indices))?;
+                let picked =
+                    ndarray::ArrayD::from_shape_vec(IxDyn(&indices.shape), picked).map_err(|_| wrong(indices))?;
+                let picked = self.slice(picked.view(), indices);
+                let width = out.len() / (*rows).max(1);
+                let dy = self.slice(get::<T>(values, dy)?.view(), dy);
+                for (&row, grads) in picked.iter().zip(dy.chunks(width.max(1))) {
+                    let row = if row < 0 { row + *rows as i64 } else { row } as usize;
+                    let target = out.get_mut(row * width..(row + 1) * width);
+                    let target = target.ok_or_else(|| wrong(indices))?;
+                    target.iter_mut().zip(grads).for_each(|(t, &g)| *t += g);
+                }
+            }
+            Contraction::Sum { dy, .. } => {
+                let array = get::<T>(values, dy)?;
+                let Some(split) = dy.samples else {
+                    out.iter_mut().zip(array.iter()).for_each(|(o, &g)| *o += g);
+                    return Ok(());
+                };
+                let (before, tail) = around(&dy.shape, split.axis);
+                let flat = array.as_slice().ok_or_else(|| wrong(dy))?;
+                for b in 0..before {
+                    let out = out.get_mut(b * tail..(b + 1) * tail).ok_or_else(|| wrong(dy))?;
+                    for index in self.along(split) {
+                        let at = (b * dy.shape[split.axis] + index) * tail;
+                        out.iter_mut().zip(&flat[at..at + tail]).for_each(|(o, &g)| *o += g);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Indices along the sample axis that belong to this sample.
+    fn along(&self, split: SampleAxis) -> impl Iterator<Item = usize> {
+        let (sample, batch) = (self.sample, self.batch);
+        (0..split.outer).flat_map(move |o| (0..split.inner).map(move |i| (o * batch + sample) * split.inner + i))
+    }
+
+    /// Indices along the first axis that belong to this sample.
+    fn indices(&self, operand: &Operand) -> Vec<usize> {
+        match operand.samples {
+            Some(split) => self.along(split).collect(),
+            None => (0..operand.shape[0]).collect(),
+        }
+    }
+
+    /// The elements that belong to this sample, in order.
+    fn slice<T: Copy>(&self, array: ArrayViewD<T>, operand: &Operand) -> Vec<T> {
+        match operand.samples {
+            None => array.iter().copied().collect(),
+            Some(split) => {
+                let indices: Vec<usize> = self.along(split).collect();
+                array.select(Axis(split.axis), &indices).iter().copied().collect()
+            }
+        }
+    }
+
+    /// The rows (all axes but the last) that belong to this sample: a view where they lie together, else a copy.
+    fn rows<'a, T: Real>(&self, array: &'a ArrayD<T>, operand: &Operand) -> ndarray::CowArray<'a, T, ndarray::Ix2> {
+        let columns = operand.shape.last().copied().unwrap_or(1);
+        let (start, len) = match operand.samples {
+            None => (0, array.len()),
+            Some(split) => {
+                let (before, tail) = around(&operand.shape, split.axis);
+                if before * split.outer != 1 {
+                    let rows = self.slice(array.view(), operand);
+                    let shape = (rows.len() / columns.max(1), columns);
+                    return ndarray::Array2::from_shape_vec(shape, rows)
+                        .unwrap_or_else(|_| ndarray::Array2::zeros((0, columns)))
+                        .into();
+                }
+                (self.sample * split.inner * tail, split.inner * tail)
+            }
+        };
+        let flat = array.as_slice().and_then(|s| s.get(start..start + len)).unwrap_or_default();
+        match ArrayView2::from_shape((len / columns.max(1), columns), flat) {
+            Ok(view) => view.into(),
+            Err(_) => ndarray::Array2::zeros((0, columns)).into(),
+        }
+    }
+}
+
+/// Numbers of elements before and after an axis.
+fn around(shape: &[usize], axis: usize) -> (usize, usize) {
+    (shape[..axis].iter().product(), shape[axis + 1..].iter().product())
+}
+
+fn matrix<T>(out: &mut [T], rows: usize, columns: usize) -> Option<ArrayViewMut2<'_, T>> {
+    ArrayViewMut2::from_shape((rows, columns), out).ok()
+}
+
+/// Adds the weight gradient of the convolution of one image, group by group: `dY · columns(X)ᵀ`.
+fn conv<T: Real>(x: ArrayViewD<T>, dy: ArrayViewD<T>, g: &ConvGeometry, out: &mut [T]) {
+    let (channels, outputs) = (x.shape()[0] / g.group, dy.shape()[0] / g.group);
+    let taps: usize = g.kernel.iter().product();
+    let positions: usize = dy.shape()[1..].iter().product();
+    let (input, output) = (x.shape()[1..].to_vec(), dy.shape()[1..].to_vec());
+    let (Some(x), Some(dy)) = (x.to_slice(), dy.to_slice()) else { return };
+    let plane: usize = input.iter().product();
+    let mut columns = vec![T::zero(); channels * taps * positions];
+    for group in 0..g.group {
+        for c in 0..channels {
+            let image = &x[(group * channels + c) * plane..][..plane];
+            let rows = &mut columns[c * taps * positions..][..taps * positions];
+            for (tap, row) in rows.chunks_mut(positions.max(1)).enumerate() {
+                shifted(image, &input, &output, g, tap, row);
+            }
+        }
+        let dy = &dy[group * outputs * positions..][..outputs * positions];
+        let out = &mut out[group * outputs * channels * taps..][..outputs * channels * taps];
+        let (Ok(dy), Ok(columns), Some(mut out)) = (
+            ArrayView2::from_shape((outputs, positions), dy),
+            ArrayView2::from_shape((channels * taps, positions), &columns),
+            matrix(out, outputs, channels * taps),
+        ) else {
+            return;
+        };
+        general_mat_mul(T::one(), &dy, &columns.t(), T::one(), &mut out);
+    }
+}
+
+/// The image as one tap of the kernel sees it at every output position; zero outside.
+fn shifted<T: Real>(image: &[T], input: &[usize], output: &[usize], g: &ConvGeometry, tap: usize, row: &mut [T]) {
+    let rank = input.len();
+    // Offset of the tap along each axis, before padding.
+    let mut offsets = vec![0i64; rank];
+    let mut rest = tap;
+    for axis in (0..rank).rev() {
+        offsets[axis] = ((rest % g.kernel[axis]) * g.dilations[axis]) as i64 - g.pads[axis] as i64;
+        rest /= g.kernel[axis];
+    }
+    let last = rank - 1;
+    let width = output[last];
+    for (line, target) in row.chunks_mut(width.max(1)).enumerate() {
+        let (mut rest, mut base, mut inside) = (line, 0i64, true);
+        let mut step = input[last] as i64;
+        for axis in (0..last).rev() {
+            let at = (rest % output[axis] * g.strides[axis]) as i64 + offsets[axis];
+            rest /= output[axis];
+            inside &= (0..input[axis] as i64).contains(&at);
+            base += at * step;
+            step *= input[axis] as i64;
+        }
+        if !inside {
+            target.fill(T::zero());
+            continue;
+        }
+        let source = &image[base as usize..][..input[last]];
+        for (position, value) in target.iter_mut().enumerate() {
+            let at = (position * g.strides[last]) as i64 + offsets[last];
+            *value = usize::try_from(at).ok().and_then(|at| source.get(at)).copied().unwrap_or_else(T::zero);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! One pass over a data set, batch by batch.
+
+use super::contract::{Power, Values, accumulate};
+use super::{ImportanceError, Sums};
+use crate::autograd::objective::{ONE_HOT, Objective, SAMPLE_WEIGHT};
+use crate::autograd::{Backward, Reduction, check_rules, differentiate};
+use crate::data::{Batch, DataSet};
+use crate::graph::{Graph, Name};
+use crate::session::{Feed, Runtime, Session};
+use crate::specialise::specialise;
+use crate::tensor::Tensor;
+use crate::with_array;
+use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What importance is computed of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub objective: Objective,
+    pub reduction: Reduction,
+    /// Samples in a batch; chosen by the size of the activations where absent. It changes the result of
+    /// the batch reduction alone.
+    pub batch_size: Option<usize>,
+    /// Add gradients themselves in place of their absolute values (squares for `fisher`).
+    pub signed: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { objective: Objective::SquaredL2, reduction: Reduction::Sample, batch_size: None, signed: false }
+    }
+}
+
+/// How far a pass is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub samples: usize,
+    pub of: usize,
+}
+
+/// Authors' batch size, taken for the batch reduction.
+const BATCH_OF_AUTHORS: usize = 64;
+/// Bytes that the values of the forward graph may take in a batch chosen by itself, and its largest size.
+const AUTO_BYTES: usize = 256 << 20;
+const AUTO_MOST: usize = 32;
+
+/// Computes importance of the weights of one model.
+pub struct Importance<'a> {
+    runtime: &'a Runtime,
+    graph: &'a Graph,
+    parameters: &'a BTreeSet<Name>,
+    settings: Settings,
+    /// Ready backward graphs by batch size.
+    engines: BTreeMap<usize, Engine>,
+    /// The batch size in use, once one is known.
+    size: Option<usize>,
+    warnings: Vec<String>,
+}
+
+struct Engine {
+    backward: Backward,
+    session: Box<dyn Session>,
+}
+
+impl<'a> Importance<'a> {
+    /// Checks that every operator between parameters and outputs has a gradient.
+    ///
+    /// # Errors
+    /// All operators without a rule, in one message.
+    pub fn new(
+        runtime: &'a Runtime,
+        graph: &'a Graph,
+        parameters: &'a BTreeSet<Name>,
+        settings: Settings,
+    ) -> Result<Self, ImportanceError> {
+        check_rules(graph, parameters)?;
+        Ok(Importance { runtime, graph, parameters, settings, engines: BTreeMap::new(), size: None, warnings: vec![] })
+    }
+
+    /// What happened that the user should know.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The batch size in use, once data was seen.
+    pub fn batch_size(&self) -> Option<usize> {
+        self.size
+    }
+
+    /// The sums over a data set. The bits of the result depend on the data, the batch size and the
+    /// runtime, not on the number of threads.
+    ///
+    /// # Errors
+    /// The runtime or a rule refuses the model, the data cannot be read, labels are missing for
+    /// `fisher`, a sum is not finite.
+    pub fn run(&mut self, data: &DataSet, mut progress: impl FnMut(Progress)) -> Result<Sums, ImportanceError> {
+        let mut sums = Sums::default();
+        if data.len() == 0 {
+            return Ok(sums);
+        }
+        let size = self.prepare(data)?;
+        let mut done = 0;
+        for batch in data.batches(size) {
+            let batch = batch?;
+            self.add(&batch, size, &mut sums)?;
+            done += batch.samples;
+            sums.count += if self.settings.reduction == Reduction::Sample { batch.samples as u64 } else { 1 };
+            progress(Progress { samples: done, of: data.len() });
+        }
+        sums.check_finite()?;
+        Ok(sums)
+    }
+
+    /// Settles the batch size on the first data that is seen.
+    fn prepare(&mut self, data: &DataSet) -> Result<usize, ImportanceError> {
+        if let Some(size) = self.size {
+            return Ok(size);
+        }
+        let fixed = self.graph.inputs.iter().find_map(|i| i.shape.first().copied().flatten());
+        let asked = match (fixed, self.settings.batch_size, self.settings.reduction) {
+            (Some(fixed), _, _) => fixed,
+            (None, Some(asked), _) => asked.max(1),
+            (None, None, Reduction::Batch) => BATCH_OF_AUTHORS,
+            (None, None, Reduction::Sample) => self.fitting(data)?,
+        };
+        let first = data.batches(asked.min(data.len())).next().transpose()?;
+        let Some(first) = first else { return Ok(asked) };
+        let mixed = self.engine(&first, asked)?.backward.mixed.clone();
+        let size = match (mixed, self.settings.reduction) {
+            (Some(node), Reduction::Sample) if asked > 1 => {
+                if fixed.is_some() {
+                    return Err(ImportanceError::FixedAndMixed { node, batch: asked });
+                }
+                self.warnings.push(format!("samples cannot be told apart at {node}: using batches of one"));
+                self.engines.clear();
+                1
+            }
+            _ => asked,
+        };
+        self.size = Some(size);
+        Ok(size)
+    }
+
+    /// The largest batch whose forward values fit into a fixed share of memory.
+    fn fitting(&self, data: &DataSet) -> Result<usize, ImportanceError> {
+        let Some(one) = data.batches(1).next().transpose()? else { return Ok(1) };
+        let facts = specialise(self.graph, self.parameters, &one.inputs, 1, self.runtime)?.facts;
+        let bytes =
+            |(dtype, shape): &(crate::tensor::DType, Vec<usize>)| dtype.size() * shape.iter().product::<usize>();
+        let constants: usize = facts.constants.values().map(|t| t.len() * t.dtype().size()).sum();
+        let total: usize = facts.kinds.values().map(bytes).sum::<usize>().saturating_sub(constants);
+        Ok((AUTO_BYTES / total.max(1)).clamp(1, AUTO_MOST))
+    }
+
+    /// The backward graph and its session for one batch size.
+    fn engine(&mut self, batch: &Batch, size: usize) -> Result<&mut Engine, ImportanceError> {
+        if !self.engines.contains_key(&size) {
+            let feed = padded(batch, size);
+            let specialised = specialise(self.graph, self.parameters, &feed, size, self.runtime)?;
+            let (objective, reduction) = (self.settings.objective, self.settings.reduction);
+            let backward = differentiate(specialised, self.parameters, objective, reduction)?;
+            let session = self.runtime.session(&backward.graph, &backward.kinds)?;
+            self.engines.insert(size, Engine { backward, session });
+        }
+        self.engines.get_mut(&size).ok_or_else(|| ImportanceError::Value { name: "batch".into(), shape: vec![size] })
+    }
+
+    fn add(&mut self, batch: &Batch, size: usize, sums: &mut Sums) -> Result<(), ImportanceError> {
+        let Settings { objective, reduction, signed, .. } = self.settings;
+        // Where samples are mixed, padding would change the others: a smaller batch gets a graph of its own.
+        let mixed = self.engines.get(&size).is_some_and(|e| e.backward.mixed.is_some());
+        let size = if mixed { batch.samples } else { size };
+        let engine = self.engine(batch, size)?;
+        let mut feed = padded(batch, size);
+        let each = if reduction == Reduction::Sample { 1.0 } else { 1.0 / batch.samples as f32 };
+        let weight = Array1::from_shape_fn(size, |i| if i < batch.samples { each } else { 0.0 });
+        feed.insert(SAMPLE_WEIGHT.into(), Tensor::F32(weight.into_dyn()));
+        if objective == Objective::Fisher {
+            feed.insert(ONE_HOT.into(), one_hot(batch, size, &engine.backward)?);
+        }
+        let power = match (signed, objective) {
+            (true, _) => Power::Signed,
+            (false, Objective::Fisher) => Power::Square,
+            (false, _) => Power::Absolute,
+        };
+        let outputs = engine.session.run(&feed)?;
+        let backward = &engine.backward;
+        let outputs: Vec<Tensor> = outputs.into_iter().map(widened).collect();
+        let mut values: Values = feed.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        values.extend(backward.graph.constants.iter().map(|(name, tensor)| (&**name, &**tensor)));
+        values.extend(backward.graph.outputs.iter().zip(&outputs).map(|(name, tensor)| (&**name, tensor)));
+        for weight in &backward.weights {
+            sums.weights.entry(weight.name.to_string()).or_insert_with(|| ArrayD::zeros(IxDyn(&weight.shape)));
+        }
+        // Both are in the order of names.
+        let totals: Vec<_> = sums.weights.values_mut().zip(&backward.weights).collect();
+        totals.into_par_iter().with_max_len(1).try_for_each(|(total, weight)| {
+            let total = total.as_slice_mut().unwrap_or_default();
+            accumulate(weight, size, &values, power, total)
+        })
+    }
+}
+
+/// Half-precision values are contracted in f32.
+fn widened(tensor: Tensor) -> Tensor {
+    match tensor {
+        Tensor::F16(a) => Tensor::F32(a.mapv(f32::from)),
+        Tensor::BF16(a) => Tensor::F32(a.mapv(f32::from)),
+        other => other,
+    }
+}
+
+/// The inputs of a batch filled up to `size` samples with copies of its last one.
+pub(crate) fn padded(batch: &Batch, size: usize) -> Feed {
+    let pad = |tensor: &Tensor| {
+        with_array!(tensor, a => {
+            let rows: Vec<usize> = (0..size).map(|i| i.min(batch.samples.saturating_sub(1))).collect();
+            Tensor::from(a.select(Axis(0), &rows))
+        })
+    };
+    batch.inputs.iter().map(|(n, t)| (n.clone(), if batch.samples == size { t.clone() } else { pad(t) })).collect()
+}
+
+fn one_hot(batch: &Batch, size: usize, backward: &Backward) -> Result<Tensor, ImportanceError> {
+    let labels = batch.labels.as_ref().ok_or(ImportanceError::NoLabels)?;
+    let classes = backward.kinds.get(ONE_HOT).and_then(|(_, shape)| shape.get(1)).copied().unwrap_or(0);
+    let mut rows = Array2::<f32>::zeros((size, classes));
+    for (sample, &label) in labels.iter().enumerate() {
+        let class = usize::try_from(label).ok().filter(|&c| c < classes);
+        let class = class.ok_or(ImportanceError::Label { label, sample, classes })?;
+        rows[[sample, class]] = 1.0;
+    }
+    Ok(Tensor::F32(rows.into_dyn()))
+}

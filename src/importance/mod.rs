@@ -1,0 +1,71 @@
+//! Importance of weights over a data set: `Σ over samples of |d objective / d weight|`, in f64.
+
+mod contract;
+mod engine;
+mod profile;
+mod sums;
+
+pub use contract::{Power, Values, accumulate};
+pub(crate) use engine::padded;
+pub use engine::{Importance, Progress, Settings};
+pub use profile::{FORMAT, Profile};
+pub use sums::Sums;
+
+use crate::autograd::GradError;
+use crate::data::DataError;
+use crate::error::Kind;
+use crate::session::SessionError;
+use crate::specialise::SpecialiseError;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ImportanceError {
+    #[error(transparent)]
+    Grad(#[from] GradError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Specialise(#[from] SpecialiseError),
+    #[error(
+        "the runtime gave a wrong type or shape for '{name}', expected {shape:?}; shapes that depend on the data are not supported"
+    )]
+    Value { name: String, shape: Vec<usize> },
+    #[error(
+        "{node} mixes samples, and the model's batch size is fixed at {batch}: per-sample gradients cannot be told apart; export with a dynamic batch axis, or use --reduction batch"
+    )]
+    FixedAndMixed { node: String, batch: usize },
+    #[error("objective fisher needs labels: an integer array 'labels' with one label for each sample")]
+    NoLabels,
+    #[error("label {label} of sample {sample} is not a class of the output, which has {classes}")]
+    Label { label: i64, sample: usize, classes: usize },
+    #[error(
+        "the importance of weight '{name}' is {value} at element {index}; the model or the data give numbers that are not finite"
+    )]
+    NotFinite { name: String, index: usize, value: f64 },
+    #[error("{}: {reason}", path.display())]
+    Profile { path: PathBuf, reason: String },
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("profiles do not belong together: {what} is {a} in one and {b} in the other")]
+    Mismatch { what: &'static str, a: String, b: String },
+}
+
+impl ImportanceError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            ImportanceError::Grad(e) => e.kind(),
+            ImportanceError::Data(e) => e.kind(),
+            ImportanceError::Session(e) => e.kind(),
+            ImportanceError::Specialise(e) => e.kind(),
+            ImportanceError::Value { .. } | ImportanceError::FixedAndMixed { .. } => Kind::Unsupported,
+            ImportanceError::NoLabels => Kind::Usage,
+            ImportanceError::Label { .. } | ImportanceError::Profile { .. } | ImportanceError::Mismatch { .. } => {
+                Kind::Malformed
+            }
+            ImportanceError::NotFinite { .. } => Kind::NotFinite,
+            ImportanceError::Io { .. } => Kind::Io,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+pub mod autograd;
+pub mod dampen;
+pub mod data;
+pub mod error;
+pub mod graph;
+pub mod importance;
+pub mod model;
+pub mod pipeline;
+pub mod report;
+pub mod session;
+pub mod specialise;
+pub mod tensor;
+pub mod validate;
+pub mod write;

@@ -1,0 +1,119 @@
+//! The stages put together: the one place that knows them all.
+
+mod alpha;
+mod effect;
+mod error;
+mod finish;
+mod forget;
+mod from_profiles;
+mod open;
+mod rewrite;
+mod verify;
+
+pub use alpha::{AUTO_AGREEMENT, AUTO_SAMPLES, Alpha};
+pub use error::Error;
+pub use finish::{Outcome, Target};
+pub use forget::{Forget, Reference, forget};
+pub use from_profiles::{Dampen, dampen};
+pub use open::{Common, Opened, Port, Summary, inspect, open};
+pub use rewrite::{Rewrite, rewrite};
+pub use verify::{Checks, Pair, Verification, validate};
+
+use crate::autograd::Reduction;
+use crate::data::DataSet;
+use crate::importance::{Importance, Profile, Settings, Sums};
+use crate::report::File;
+use crate::session::Runtime;
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// Who is told how far the work is.
+pub trait Observer {
+    /// A stage of `total` steps begins; 0 where the number is not known.
+    fn stage(&mut self, name: &str, total: usize);
+    /// So many steps of the stage are done.
+    fn advance(&mut self, done: usize);
+    /// Something the user should know.
+    fn warning(&mut self, text: &str);
+}
+
+/// An observer that keeps warnings and shows nothing.
+#[derive(Default)]
+pub struct Quiet {
+    pub warnings: Vec<String>,
+}
+
+impl Observer for Quiet {
+    fn stage(&mut self, _name: &str, _total: usize) {}
+    fn advance(&mut self, _done: usize) {}
+    fn warning(&mut self, text: &str) {
+        self.warnings.push(text.to_string());
+    }
+}
+
+/// One pass over a data set: the importance of every weight, as a profile.
+///
+/// # Errors
+/// Everything that reading, differentiating and running can meet; an empty data set.
+pub fn importance(
+    model: &Path,
+    data: &Path,
+    settings: &Settings,
+    common: &Common,
+    observer: &mut dyn Observer,
+) -> Result<Profile, Error> {
+    let runtime = runtime(common, observer)?;
+    let opened = open(model, common)?;
+    let set = opened.data(data, common)?;
+    if set.is_empty() {
+        return Err(Error::EmptySet { what: "data", path: data.into() });
+    }
+    let mut engine = Importance::new(&runtime, &opened.graph, &opened.weights, settings.clone())?;
+    let sums = pass(&mut engine, &set, "importance", observer)?;
+    Ok(Profile {
+        sums,
+        objective: settings.objective.name().into(),
+        reduction: reduction_name(settings.reduction).into(),
+        batch_size: engine.batch_size().unwrap_or(0),
+        model_sha256: opened.model.sha256().into(),
+        data_sha256: set.sha256().into(),
+        shard: "1/1".into(),
+    })
+}
+
+/// The name on the command line and in files.
+pub fn reduction_name(reduction: Reduction) -> &'static str {
+    match reduction {
+        Reduction::Sample => "sample",
+        Reduction::Batch => "batch",
+    }
+}
+
+/// Reads a profile of this very model and notes its file.
+fn profile(path: &Path, role: &str, opened: &Opened, inputs: &mut Vec<File>) -> Result<Profile, Error> {
+    let profile = Profile::read(path)?;
+    if profile.model_sha256 != opened.model.sha256() {
+        let reason = "it was computed on another model (its SHA-256 differs); compute it anew on this one".into();
+        return Err(Error::Profile { path: path.into(), reason });
+    }
+    let bytes = std::fs::read(path).map_err(|e| Error::Profile { path: path.into(), reason: e.to_string() })?;
+    let sha256 = format!("{:x}", Sha256::digest(&bytes));
+    inputs.push(File { role: role.into(), path: path.into(), sha256 });
+    Ok(profile)
+}
+
+/// Opens the runtime and passes its warnings on.
+fn runtime(common: &Common, observer: &mut dyn Observer) -> Result<Runtime, Error> {
+    let runtime = Runtime::open(common.runtime.clone())?;
+    runtime.warnings().iter().for_each(|w| observer.warning(w));
+    Ok(runtime)
+}
+
+/// One pass of an engine over a data set, with progress and new warnings passed on.
+fn pass(engine: &mut Importance, data: &DataSet, stage: &str, observer: &mut dyn Observer) -> Result<Sums, Error> {
+    let known = engine.warnings().len();
+    observer.stage(stage, data.len());
+    let sums = engine.run(data, |progress| observer.advance(progress.samples))?;
+    engine.warnings()[known..].iter().for_each(|w| observer.warning(w));
+    Ok(sums)
+}

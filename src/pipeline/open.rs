@@ -1,0 +1,148 @@
+//! A model made ready: read, checked, its weights chosen.
+
+use super::Error;
+use crate::autograd::roles::{Verdict, verdicts, weights};
+use crate::autograd::rules::{self, Gradient};
+use crate::data::{self, DataSet, InputSpec};
+use crate::error::printable;
+use crate::graph::{Graph, Name};
+use crate::model::{self, Model};
+use crate::report::File;
+use crate::session::RuntimeOptions;
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// What all commands on a model take.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    pub runtime: RuntimeOptions,
+    /// Outputs to look at; all where empty.
+    pub outputs: Vec<String>,
+    /// Patterns of weight names.
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    pub model_limits: model::Limits,
+    pub data_limits: data::Limits,
+}
+
+/// A model that was read and checked.
+pub struct Opened {
+    pub model: Model,
+    pub graph: Graph,
+    /// Names of the initializers that may be changed.
+    pub weights: BTreeSet<Name>,
+}
+
+/// Reads a model and chooses its weights.
+///
+/// # Errors
+/// An unreadable or malformed model, patterns that match nothing, no weights, weights that are not finite.
+pub fn open(path: &Path, common: &Common) -> Result<Opened, Error> {
+    let model = Model::read(path, &common.model_limits)?;
+    let mut graph = graph(&model, path)?;
+    let weights = weights(&verdicts(&graph), &common.include, &common.exclude)?;
+    graph.select_outputs(&common.outputs).map_err(|source| Error::Graph { path: path.into(), source })?;
+    for name in &weights {
+        if let Some(index) = graph.constants.get(name).and_then(|t| t.first_not_finite()) {
+            return Err(Error::NotFinite { path: path.into(), name: printable(name), index });
+        }
+    }
+    Ok(Opened { model, graph, weights })
+}
+
+/// The graph of a model that was read from `path`.
+pub(super) fn graph(model: &Model, path: &Path) -> Result<Graph, Error> {
+    Graph::new(model).map_err(|source| Error::Graph { path: path.into(), source })
+}
+
+impl Opened {
+    /// Opens data for the inputs of the model.
+    ///
+    /// # Errors
+    /// The data is malformed or does not fit.
+    pub fn data(&self, path: &Path, common: &Common) -> Result<DataSet, Error> {
+        let spec =
+            |i: &crate::graph::Input| InputSpec { name: i.name.to_string(), dtype: i.dtype, shape: i.shape.clone() };
+        let specs: Vec<InputSpec> = self.graph.inputs.iter().map(spec).collect();
+        Ok(DataSet::open(path, &specs, &common.data_limits)?)
+    }
+
+    /// The files of the model for a report.
+    pub(super) fn files(&self) -> Vec<File> {
+        let file = |(path, sha256)| File { role: "model".into(), path, sha256 };
+        self.model.files().into_iter().map(file).collect()
+    }
+}
+
+/// An input or output of a model.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Port {
+    pub name: String,
+    pub dtype: String,
+    /// None where the model leaves a dimension open.
+    pub shape: Vec<Option<usize>>,
+}
+
+/// What can be unlearned in a model.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Summary {
+    pub sha256: String,
+    pub ir_version: i64,
+    pub opset: i64,
+    pub producer: String,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    /// Every constant, weights first.
+    pub parameters: Vec<Verdict>,
+    /// Number of weights that may be changed.
+    pub total_weights: usize,
+    /// Number of nodes by operator.
+    pub operators: BTreeMap<String, usize>,
+    /// Operators whose gradient is zero by definition.
+    pub without_gradient: Vec<String>,
+    /// Operators that have no rule.
+    pub unsupported: Vec<String>,
+}
+
+/// What can be unlearned in a model, and what stands in the way.
+///
+/// # Errors
+/// An unreadable or malformed model.
+pub fn inspect(path: &Path, common: &Common) -> Result<Summary, Error> {
+    let model = Model::read(path, &common.model_limits)?;
+    let graph = graph(&model, path)?;
+    let mut parameters = verdicts(&graph);
+    parameters.sort_by_key(|v| !v.weight);
+    let port = |v: model::ValueInfo| Port {
+        name: v.name,
+        dtype: v.dtype.map_or("not a tensor".into(), |d| d.to_string()),
+        shape: v.shape,
+    };
+    let mut operators = BTreeMap::new();
+    let (mut zero, mut missing) = (BTreeSet::new(), BTreeSet::new());
+    for node in &graph.nodes {
+        let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
+        let name = printable(&format!("{domain}{}", node.op));
+        match rules::find(node, graph.opset()).map(|row| &row.gradient) {
+            Some(Gradient::Rule(_)) => {}
+            Some(Gradient::Zero(_)) => drop(zero.insert(name.clone())),
+            None => drop(missing.insert(name.clone())),
+        }
+        *operators.entry(name).or_default() += 1;
+    }
+    Ok(Summary {
+        sha256: model.sha256().into(),
+        ir_version: model.proto.ir_version,
+        opset: model.opset(),
+        producer: printable(&format!("{} {}", model.proto.producer_name, model.proto.producer_version)),
+        inputs: model.inputs().into_iter().map(port).collect(),
+        outputs: model.outputs().into_iter().map(port).collect(),
+        total_weights: parameters.iter().filter(|v| v.weight).map(|v| v.shape.iter().product::<usize>()).sum(),
+        parameters,
+        operators,
+        without_gradient: zero.into_iter().collect(),
+        unsupported: missing.into_iter().collect(),
+    })
+}

@@ -1,0 +1,96 @@
+//! New weights from importance.
+
+use super::Error;
+use crate::dampen::dampen;
+use crate::graph::{Graph, Name};
+use crate::importance::Sums;
+use crate::report::Parameter;
+use crate::tensor::Tensor;
+use ndarray::ArrayD;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// New values for the weights that change.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    /// Tensors with at least one selected weight.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Every weight tensor, changed or not.
+    pub parameters: Vec<Parameter>,
+    pub selected: usize,
+    pub total: usize,
+}
+
+/// Dampens the weights of a graph by their importance over the forget set and over all data.
+///
+/// # Errors
+/// Importance of another shape than the weight's.
+pub fn rewrite(
+    graph: &Graph,
+    weights: &BTreeSet<Name>,
+    forget: &Sums,
+    full: &Sums,
+    alpha: f64,
+    lambda: f64,
+) -> Result<Rewrite, Error> {
+    let mut out = Rewrite { tensors: BTreeMap::new(), parameters: Vec::new(), selected: 0, total: 0 };
+    for name in weights {
+        let Some(tensor) = graph.constants.get(name) else { continue };
+        let (omega_f, omega_d) = (forget.mean(name), full.mean(name));
+        let mean = |omega: &Option<ArrayD<f64>>| omega.as_ref().and_then(|o| o.mean());
+        let (importance_forget, importance_full) = (mean(&omega_f), mean(&omega_d));
+        // No output depends on the weight: it has no importance and stays.
+        let none = || ArrayD::zeros(tensor.shape());
+        let result = dampen(tensor, &omega_f.unwrap_or_else(none), &omega_d.unwrap_or_else(none), alpha, lambda);
+        let result = result.ok_or_else(|| {
+            Error::Usage(format!(
+                "the profile has '{}' in another shape than the model; compute it anew",
+                crate::error::printable(name)
+            ))
+        })?;
+        out.total += tensor.len();
+        out.selected += result.selected;
+        out.parameters.push(Parameter {
+            name: name.to_string(),
+            shape: tensor.shape().to_vec(),
+            dtype: tensor.dtype().to_string(),
+            total: tensor.len(),
+            selected: result.selected,
+            norm_before: result.norm_before,
+            norm_after: result.norm_after,
+            importance_forget,
+            importance_full,
+            output_change: None,
+        });
+        if result.selected > 0 {
+            out.tensors.insert(name.to_string(), result.tensor);
+        }
+    }
+    Ok(out)
+}
+
+impl Rewrite {
+    /// The graph with the new weights in place of the old ones.
+    pub fn apply(&self, graph: &Graph) -> Graph {
+        self.apply_some(graph, |_| true)
+    }
+
+    /// The graph with those of the new weights whose name is chosen.
+    pub fn apply_some(&self, graph: &Graph, chosen: impl Fn(&str) -> bool) -> Graph {
+        let mut graph = graph.clone();
+        for (name, tensor) in self.tensors.iter().filter(|(name, _)| chosen(name)) {
+            graph.constants.insert(name.as_str().into(), Arc::new(tensor.clone()));
+        }
+        graph
+    }
+}
+
+/// The largest ratio of importance on the forget set to that on all data, over all weights.
+pub(super) fn largest_ratio(forget: &Sums, full: &Sums) -> f64 {
+    let ratio = |(f, d): (&f64, &f64)| if *f > 0.0 { f / d } else { 0.0 };
+    let of = |name: &String| {
+        let (f, d) = (forget.mean(name)?, full.mean(name)?);
+        f.iter().zip(&d).map(ratio).reduce(f64::max)
+    };
+    forget.weights.keys().filter_map(of).fold(0.0, f64::max)
+}

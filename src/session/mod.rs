@@ -1,0 +1,194 @@
+//! Running a graph: ONNX Runtime from a shared library, or the embedded tract, behind one trait.
+
+mod assignment;
+pub mod install;
+pub mod locate;
+mod onnxruntime;
+mod tract;
+
+use crate::error::Kind;
+use crate::graph::{Graph, Name};
+use crate::tensor::{DType, Tensor};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Values for the inputs of a graph, by name.
+pub type Feed = BTreeMap<String, Tensor>;
+/// Type and shape of values, where they are known.
+pub type Kinds = BTreeMap<Name, (DType, Vec<usize>)>;
+
+/// A graph made ready to run. Outputs come in the order of the graph's outputs.
+pub trait Session: Send {
+    /// Runs the graph once.
+    ///
+    /// # Errors
+    /// Missing inputs, a failure inside the runtime, an output of a type that is not a tensor.
+    fn run(&mut self, feed: &Feed) -> Result<Vec<Tensor>, SessionError>;
+}
+
+/// Which library runs graphs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// ONNX Runtime where it can be loaded, else tract.
+    Auto,
+    OnnxRuntime,
+    Tract,
+}
+
+/// Which device runs graphs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// CUDA where a session on it can be had, else the CPU.
+    Auto,
+    Cpu,
+    Cuda(u32),
+}
+
+/// What to run graphs on.
+#[derive(Clone, Debug)]
+pub struct RuntimeOptions {
+    pub runtime: RuntimeChoice,
+    pub device: DeviceChoice,
+    /// Threads inside an operator; 0 takes one per core.
+    pub threads: usize,
+    /// Path of the ONNX Runtime library; searched for where absent.
+    pub library: Option<PathBuf>,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        RuntimeOptions { runtime: RuntimeChoice::Auto, device: DeviceChoice::Auto, threads: 0, library: None }
+    }
+}
+
+/// The runtime that really runs.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct RuntimeInfo {
+    /// `onnxruntime` or `tract`.
+    pub name: String,
+    pub version: String,
+    /// Execution provider: `CPUExecutionProvider`, `CUDAExecutionProvider`, or `tract` itself.
+    pub provider: String,
+    /// Path of the library; none for the embedded runtime.
+    pub library: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(
+        "ONNX Runtime was not found; looked in: {searched}. Run 'onnx-unlearn runtime install', or use --runtime tract"
+    )]
+    NoLibrary { searched: String },
+    #[error(
+        "{path}: ONNX Runtime cannot be loaded: {reason}. Run 'onnx-unlearn runtime install', or use --runtime tract"
+    )]
+    Library { path: PathBuf, reason: String },
+    #[error(
+        "the CUDA execution provider cannot be used: {reason}. Use --device cpu, or install ONNX Runtime's GPU build with CUDA and cuDNN"
+    )]
+    Cuda { reason: String },
+    #[error("--device cuda needs ONNX Runtime; the embedded tract runtime has no GPU")]
+    TractOnGpu,
+    #[error("{runtime} refuses the graph: {reason}")]
+    Refused { runtime: &'static str, reason: String },
+    #[error("{runtime} failed while running: {reason}")]
+    Failed { runtime: &'static str, reason: String },
+    #[error("input '{name}' is missing")]
+    MissingInput { name: String },
+    #[error("output {index} of {runtime} has type {found}, which is not supported")]
+    OutputType { runtime: &'static str, index: usize, found: String },
+    #[error("installing ONNX Runtime: {0}")]
+    Install(String),
+}
+
+impl SessionError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            SessionError::NoLibrary { .. } | SessionError::Library { .. } | SessionError::Install(_) => Kind::Io,
+            SessionError::Cuda { .. } | SessionError::TractOnGpu => Kind::Unsupported,
+            SessionError::Refused { .. } | SessionError::OutputType { .. } => Kind::Unsupported,
+            SessionError::Failed { .. } | SessionError::MissingInput { .. } => Kind::Malformed,
+        }
+    }
+}
+
+enum Backend {
+    OnnxRuntime(onnxruntime::OnnxRuntime),
+    Tract,
+}
+
+/// A runtime that has been opened.
+pub struct Runtime {
+    backend: Backend,
+    options: RuntimeOptions,
+    warnings: Vec<String>,
+}
+
+impl Runtime {
+    /// Opens a runtime. Under `Auto` what cannot be had is passed over with a warning.
+    ///
+    /// # Errors
+    /// The runtime or device that was asked for by name cannot be used.
+    pub fn open(options: RuntimeOptions) -> Result<Runtime, SessionError> {
+        let tract = |options: RuntimeOptions, warnings| match options.device {
+            DeviceChoice::Cuda(_) => Err(SessionError::TractOnGpu),
+            _ => Ok(Runtime { backend: Backend::Tract, options, warnings }),
+        };
+        if options.runtime == RuntimeChoice::Tract {
+            return tract(options, vec![]);
+        }
+        match onnxruntime::OnnxRuntime::open(&options) {
+            Ok((backend, warnings)) => Ok(Runtime { backend: Backend::OnnxRuntime(backend), options, warnings }),
+            Err(error @ (SessionError::NoLibrary { .. } | SessionError::Library { .. }))
+                if options.runtime == RuntimeChoice::Auto && !matches!(options.device, DeviceChoice::Cuda(_)) =>
+            {
+                tract(options, vec![format!("using the embedded tract runtime: {error}")])
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What happened that the user should know.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    pub fn info(&self) -> RuntimeInfo {
+        match &self.backend {
+            Backend::OnnxRuntime(backend) => backend.info(),
+            Backend::Tract => tract::info(),
+        }
+    }
+
+    /// Makes a graph ready to run. `kinds` gives the types and shapes of outputs where they are known.
+    ///
+    /// # Errors
+    /// The runtime refuses the graph; with CUDA, also when an operator that does the work is not on the GPU.
+    pub fn session(&self, graph: &Graph, kinds: &Kinds) -> Result<Box<dyn Session>, SessionError> {
+        self.prepare(graph, kinds, true)
+    }
+
+    /// A session for one or two runs: built fast, without the optimisations that pay over many.
+    ///
+    /// # Errors
+    /// As [`Runtime::session`].
+    pub fn observer(&self, graph: &Graph) -> Result<Box<dyn Session>, SessionError> {
+        self.prepare(graph, &Kinds::new(), false)
+    }
+
+    fn prepare(&self, graph: &Graph, kinds: &Kinds, optimise: bool) -> Result<Box<dyn Session>, SessionError> {
+        let proto = crate::graph::to_model_proto(graph, |name| kinds.get(name).cloned());
+        match &self.backend {
+            Backend::OnnxRuntime(backend) => backend.session(&proto, self.options.threads, optimise),
+            Backend::Tract => tract::session(&proto, optimise),
+        }
+    }
+}
+
+/// Runs a model file once in tract, with input shapes fixed to those of `feed`, and gives one output.
+///
+/// # Errors
+/// tract refuses the model or fails on it.
+pub fn run_file_in_tract(model: &std::path::Path, feed: &Feed, output: &str) -> Result<Tensor, SessionError> {
+    tract::run_file(model, feed, output)
+}

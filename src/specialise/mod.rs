@@ -1,0 +1,143 @@
+//! A graph for one batch size: every shape known, everything that does not depend on data or
+//! parameters computed once.
+//!
+//! Shapes are not inferred operator by operator. The forward graph is run once on real data with every
+//! value as an output, and the runtime says what it computed: exact for every operator it knows.
+
+pub mod samples;
+
+use crate::error::{Kind, printable};
+use crate::graph::{Graph, Input, Name, Node};
+use crate::session::{Feed, Runtime, SessionError};
+use crate::tensor::Tensor;
+use samples::{Facts, Layout};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SpecialiseError {
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("the data has no values for input '{name}'")]
+    MissingInput { name: String },
+    #[error("input '{name}' does not have the samples on its first axis: shape {shape:?} with a batch of {batch}")]
+    NotBatched { name: String, shape: Vec<usize>, batch: usize },
+}
+
+impl SpecialiseError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            SpecialiseError::Session(e) => e.kind(),
+            SpecialiseError::MissingInput { .. } | SpecialiseError::NotBatched { .. } => Kind::Malformed,
+        }
+    }
+}
+
+/// A graph for one batch size.
+#[derive(Clone, Debug)]
+pub struct Specialised {
+    pub graph: Graph,
+    pub facts: Facts,
+}
+
+/// Operators whose output depends on shapes alone.
+const OF_SHAPES: [&str; 2] = ["Shape", "Size"];
+/// Operators that give other values at every run.
+const RANDOM: [&str; 6] =
+    ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"];
+
+/// Specialises `graph` to the shapes in `feed`, a batch of `batch` samples on the first axis of every
+/// input. Values that depend neither on data nor on `parameters` become constants.
+///
+/// # Errors
+/// The runtime cannot run the graph on this data, or an input has no batch axis.
+pub fn specialise(
+    graph: &Graph,
+    parameters: &BTreeSet<Name>,
+    feed: &Feed,
+    batch: usize,
+    runtime: &Runtime,
+) -> Result<Specialised, SpecialiseError> {
+    let mut graph = graph.clone();
+    let mut facts = Facts { batch, ..Default::default() };
+    for input in &mut graph.inputs {
+        fix(input, feed, batch, &mut facts)?;
+    }
+    graph.prune();
+    raise_opset(&mut graph);
+    for (name, tensor) in &graph.constants {
+        facts.kinds.insert(name.clone(), (tensor.dtype(), tensor.shape().to_vec()));
+        facts.layouts.insert(name.clone(), Layout::Shared);
+    }
+    let fixed = fixed_values(&graph, parameters);
+    observe(&mut graph, &mut facts, &fixed, feed, runtime)?;
+    graph.nodes.retain(|node| !node.outputs.iter().flatten().all(|o| fixed.contains(o)));
+    graph.prune();
+    facts.constants = graph.constants.clone();
+    Ok(Specialised { graph, facts })
+}
+
+/// Takes the shape of an input from the data.
+fn fix(input: &mut Input, feed: &Feed, batch: usize, facts: &mut Facts) -> Result<(), SpecialiseError> {
+    let name = || printable(&input.name);
+    let tensor = feed.get(&*input.name).ok_or_else(|| SpecialiseError::MissingInput { name: name() })?;
+    let shape = tensor.shape().to_vec();
+    if shape.first() != Some(&batch) {
+        return Err(SpecialiseError::NotBatched { name: name(), shape, batch });
+    }
+    let stride = samples::stride(&shape, 0);
+    let layout = if batch == 1 { Layout::Shared } else { Layout::Samples { stride } };
+    facts.layouts.insert(input.name.clone(), layout);
+    facts.kinds.insert(input.name.clone(), (tensor.dtype(), shape.clone()));
+    input.shape = shape.into_iter().map(Some).collect();
+    Ok(())
+}
+
+/// Gradients use ScatterElements with addition, which came with opset 16. What changed in the default
+/// domain between 13 and 16 only added types and attributes, RoiAlign's default mode apart.
+fn raise_opset(graph: &mut Graph) {
+    let has_roi_align = graph.nodes.iter().any(|n| n.domain.is_empty() && n.op == "RoiAlign");
+    if (13..16).contains(&graph.opset()) && !has_roi_align {
+        graph.opsets.insert(String::new(), 16);
+    }
+}
+
+/// Names of node outputs that depend neither on data nor on parameters.
+fn fixed_values(graph: &Graph, parameters: &BTreeSet<Name>) -> BTreeSet<Name> {
+    let mut fixed: BTreeSet<Name> = graph.constants.keys().filter(|c| !parameters.contains(*c)).cloned().collect();
+    let mut outputs = BTreeSet::new();
+    for node in &graph.nodes {
+        let of_shapes = node.domain.is_empty() && OF_SHAPES.contains(&node.op.as_str());
+        let from_fixed = node.inputs.iter().flatten().chain(&node.captured()).all(|i| fixed.contains(i));
+        if of_shapes || (from_fixed && !RANDOM.contains(&node.op.as_str())) {
+            fixed.extend(node.outputs.iter().flatten().cloned());
+            outputs.extend(node.outputs.iter().flatten().cloned());
+        }
+    }
+    outputs
+}
+
+/// Runs the graph once with every value as an output; notes kinds, and keeps the values of `fixed` as constants.
+fn observe(
+    graph: &mut Graph,
+    facts: &mut Facts,
+    fixed: &BTreeSet<Name>,
+    feed: &Feed,
+    runtime: &Runtime,
+) -> Result<(), SpecialiseError> {
+    let all = |node: &Node| node.outputs.iter().flatten().cloned().collect::<Vec<_>>();
+    let watched = Graph { outputs: graph.nodes.iter().flat_map(all).collect(), ..graph.clone() };
+    let values = runtime.observer(&watched)?.run(feed)?;
+    for (name, value) in watched.outputs.into_iter().zip(values) {
+        facts.kinds.insert(name.clone(), (value.dtype(), value.shape().to_vec()));
+        if fixed.contains(&name) {
+            facts.layouts.insert(name.clone(), Layout::Shared);
+            keep(graph, name, value);
+        }
+    }
+    Ok(())
+}
+
+fn keep(graph: &mut Graph, name: Name, value: Tensor) {
+    graph.constants.insert(name, Arc::new(value));
+}

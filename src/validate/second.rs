@@ -1,0 +1,169 @@
+//! The new model in a second runtime: tract, in a child process with a limit on memory and time, since
+//! it may run away or die on a model that another runtime takes.
+
+use super::ValidateError;
+use crate::tensor::{DType, Tensor};
+use ndarray::ArrayD;
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use wait_timeout::ChildExt;
+
+/// The hidden sub-command by which this program runs itself as the child.
+pub const SUBCOMMAND: &str = "second-runtime";
+
+/// What the child may use.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    pub seconds: u64,
+    pub memory_bytes: u64,
+    /// The program to start; the check is not made without one.
+    pub program: Option<PathBuf>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { seconds: 120, memory_bytes: 8 << 30, program: None }
+    }
+}
+
+/// What came of the check.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    Compared {
+        /// Largest absolute difference over the largest absolute output.
+        difference: f64,
+        /// The largest output of every row is the same, ties within the difference apart.
+        same_top1: bool,
+    },
+    NotCheckable(String),
+}
+
+/// Runs the model file in the child on `inputs` (first axis: samples) and compares with `expected`.
+///
+/// # Errors
+/// The exchange of files with the child cannot be set up.
+pub fn check(
+    model: &Path,
+    output: &str,
+    inputs: &BTreeMap<String, Tensor>,
+    expected: &ArrayD<f64>,
+    bounds: &Bounds,
+) -> Result<Verdict, ValidateError> {
+    let Some(program) = &bounds.program else {
+        return Ok(Verdict::NotCheckable("no program to run the check was given".into()));
+    };
+    let setup = |e: &dyn std::fmt::Display| ValidateError::Setup(e.to_string());
+    let folder = tempfile::tempdir().map_err(|e| setup(&e))?;
+    let (given, found) = (folder.path().join("inputs"), folder.path().join("outputs"));
+    std::fs::write(&given, encode(inputs).map_err(|e| setup(&e))?).map_err(|e| setup(&e))?;
+    let mut child = Command::new(program)
+        .arg(SUBCOMMAND)
+        .args([model, &given, &found])
+        .arg(output)
+        .arg(bounds.memory_bytes.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| setup(&format!("{}: {e}", program.display())))?;
+    let status = child.wait_timeout(Duration::from_secs(bounds.seconds)).map_err(|e| setup(&e))?;
+    let Some(status) = status else {
+        child.kill().and_then(|()| child.wait()).map_err(|e| setup(&e))?;
+        return Ok(Verdict::NotCheckable(format!("tract needed more than {} s", bounds.seconds)));
+    };
+    if !status.success() {
+        let mut text = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            std::io::Read::read_to_string(&mut stderr, &mut text).map_err(|e| setup(&e))?;
+        }
+        let reason = text.trim().lines().last().map_or_else(|| status.to_string(), crate::error::printable);
+        return Ok(Verdict::NotCheckable(format!("tract: {reason}")));
+    }
+    let bytes = std::fs::read(&found).map_err(|e| setup(&e))?;
+    let outputs = decode(&bytes).map_err(|e| setup(&e))?;
+    let Some(actual) = outputs.get(output).and_then(Tensor::to_f64) else {
+        return Ok(Verdict::NotCheckable("tract gave no such output".into()));
+    };
+    if actual.shape() != expected.shape() {
+        return Ok(Verdict::NotCheckable(format!(
+            "tract gave the shape {:?}, expected {:?}",
+            actual.shape(),
+            expected.shape()
+        )));
+    }
+    Ok(verdict(expected, &actual))
+}
+
+fn verdict(expected: &ArrayD<f64>, actual: &ArrayD<f64>) -> Verdict {
+    let scale = expected.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
+    // NaN is a difference: `max` would drop it.
+    let gap = |a: &f64, b: &f64| if (a - b).is_nan() { f64::INFINITY } else { (a - b).abs() };
+    let largest = expected.iter().zip(actual).map(|(a, b)| gap(a, b)).fold(0.0, f64::max);
+    let axis = ndarray::Axis(super::compare::class_axis(expected.ndim()));
+    let same_top1 = expected.lanes(axis).into_iter().zip(actual.lanes(axis)).all(|(a, b)| {
+        let best = |row: ndarray::ArrayView1<f64>| row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (best_a, best_b) = (best(a), best(b));
+        a.iter().zip(b).any(|(&x, &y)| best_a - x <= 2.0 * largest && best_b - y <= 2.0 * largest)
+    });
+    Verdict::Compared { difference: largest / scale, same_top1 }
+}
+
+/// The child's side: runs `model` in tract on the inputs, one output, and writes it.
+///
+/// # Errors
+/// In words, for the parent to pass on.
+pub fn child(model: &Path, inputs: &Path, outputs: &Path, output: &str, memory_bytes: u64) -> Result<(), String> {
+    limit_memory(memory_bytes);
+    let inputs = decode(&std::fs::read(inputs).map_err(|e| e.to_string())?)?;
+    let value = crate::session::run_file_in_tract(model, &inputs, output).map_err(|e| e.to_string())?;
+    let bytes = encode(&BTreeMap::from([(output.to_string(), value)]))?;
+    std::fs::write(outputs, bytes).map_err(|e| e.to_string())
+}
+
+#[cfg(unix)]
+fn limit_memory(bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes as libc::rlim_t, rlim_max: bytes as libc::rlim_t };
+    // SAFETY: setrlimit reads the struct it is given and touches no memory of ours.
+    unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
+}
+
+#[cfg(not(unix))]
+fn limit_memory(_bytes: u64) {}
+
+const TYPES: [(DType, Dtype); 10] = [
+    (DType::F32, Dtype::F32),
+    (DType::F64, Dtype::F64),
+    (DType::F16, Dtype::F16),
+    (DType::BF16, Dtype::BF16),
+    (DType::I8, Dtype::I8),
+    (DType::I16, Dtype::I16),
+    (DType::I32, Dtype::I32),
+    (DType::I64, Dtype::I64),
+    (DType::U8, Dtype::U8),
+    (DType::Bool, Dtype::BOOL),
+];
+
+fn encode(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>, String> {
+    let bytes: BTreeMap<&String, Vec<u8>> = tensors.iter().map(|(name, t)| (name, t.to_le_bytes())).collect();
+    let mut views = Vec::new();
+    for (name, tensor) in tensors {
+        let dtype = TYPES.iter().find(|(ours, _)| *ours == tensor.dtype()).map_or(Dtype::F32, |(_, theirs)| *theirs);
+        let view = TensorView::new(dtype, tensor.shape().to_vec(), &bytes[name]).map_err(|e| e.to_string())?;
+        views.push((name.clone(), view));
+    }
+    safetensors::serialize(views, None).map_err(|e| e.to_string())
+}
+
+fn decode(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
+    let file = safetensors::SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let dtype = TYPES.iter().find(|(_, theirs)| *theirs == view.dtype()).map(|(ours, _)| *ours);
+        let tensor = dtype.and_then(|dtype| Tensor::from_le_bytes(dtype, view.shape(), view.data()));
+        tensors.insert(name, tensor.ok_or("unknown type")?);
+    }
+    Ok(tensors)
+}
