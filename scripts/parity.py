@@ -225,16 +225,13 @@ class Comparison:
             if originals[name].tobytes() != actual[name].tobytes():
                 row.problems.append(f"{name} is no parameter, and has changed")
         changed = {name: torch.from_numpy(actual[name].astype(np.float64)) for name in old}
-        rounding = 1e-20 if case.objective == "fisher" else 1e-10
         differing = 0
         for name, weight in old.items():
-            omega = full.sums[name]
-            effect = (omega == 0) | (omega > rounding * omega.max())
             distance = (changed[name] - expected[name]).abs()
-            differing += (effect & (distance > WEIGHT_ERROR * weight.abs())).sum().item()
+            differing += (distance > WEIGHT_ERROR * weight.abs()).sum().item()
             selected, actually = expected[name] != weight, changed[name] != weight
-            row.selected += (effect & selected).sum().item()
-            row.misselected += (effect & (selected != actually)).sum().item()
+            row.selected += selected.sum().item()
+            row.misselected += (selected != actually).sum().item()
         row.differing = differing / sum(weight.numel() for weight in old.values())
         if row.differing > DIFFERING:
             row.problems.append(f"{differing:,} weights differ")

@@ -1,0 +1,71 @@
+# make demo   forgets one digit from two models and shows what came of it
+# make test   all tests
+# The other targets are listed by make help.
+
+CARGO   ?= cargo
+PYTHON  ?= python3
+VENV    := .venv
+BINARY  := target/release/onnx-unlearn
+RUNTIME := target/onnxruntime
+
+.PHONY: help demo test lint gradcheck parity classes bench fixtures schema build runtime venv clean
+
+help:
+	@echo 'demo       forget one digit from two models, show before and after beside retrained models'
+	@echo 'test       all tests'
+	@echo 'lint       formatting and lints'
+	@echo 'gradcheck  every gradient rule against central differences'
+	@echo 'parity     importance and new weights against PyTorch (makes a virtual environment)'
+	@echo 'classes    every digit forgotten in turn, over alpha, for both models'
+	@echo 'bench      time and memory of importance, beside PyTorch (makes a virtual environment)'
+	@echo 'fixtures   train and export the models anew (makes a virtual environment)'
+	@echo 'schema     write docs/report.schema.json'
+
+build:
+	$(CARGO) build --release --locked
+
+# ONNX Runtime, from its wheel. The tests need it; everything else goes on with the embedded runtime.
+runtime: build
+	@ls $(RUNTIME)/libonnxruntime.* >/dev/null 2>&1 || $(BINARY) runtime install --to $(RUNTIME) --python $(PYTHON)
+
+demo: build
+	@$(MAKE) --no-print-directory runtime || echo 'going on with the embedded runtime'
+	$(PYTHON) scripts/demo.py $(BINARY)
+
+test: runtime
+	$(CARGO) test --release --locked
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+
+gradcheck: runtime
+	$(CARGO) test --release --locked --test gradcheck
+
+classes: runtime
+	$(CARGO) run --release --locked --example classes -- models/resnet18_torchscript.onnx 2 3 4 5 6
+	$(CARGO) run --release --locked --example classes -- models/resnet18_torchscript_folded.onnx 2 3 4 5 6
+	$(CARGO) run --release --locked --example classes -- models/vit_torchscript.onnx 1.5 2 2.5 3 4
+
+parity: runtime venv
+	$(VENV)/bin/python scripts/parity.py
+
+bench: runtime venv
+	$(VENV)/bin/python scripts/bench_models.py
+	$(VENV)/bin/python scripts/bench.py
+
+fixtures: venv
+	$(VENV)/bin/python scripts/train.py
+
+schema: build
+	$(CARGO) run --release --locked --example schema > docs/report.schema.json
+
+venv: $(VENV)/installed
+
+$(VENV)/installed: scripts/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements.txt
+	touch $@
+
+clean:
+	rm -rf target $(VENV)

@@ -1,0 +1,5 @@
+//! Prints the JSON schema of `report.json`.
+
+fn main() {
+    print!("{}", onnx_unlearn::report::schema());
+}
