@@ -1,7 +1,8 @@
 """Compares the importance and the new weights of `onnx-unlearn` with PyTorch's.
 
 The reference (`reference.py`) runs in float64 on the PyTorch architectures,
-with the exported model's own weights. For each model and each case:
+with the exported model's own weights, on samples that keep every input of a ReLU
+farther from zero than float32 rounds. For each model and each case:
 
 - the profile holds exactly the parameters that PyTorch trains;
 - per tensor, the relative error |a - b| / (|b| + 0.001 max|b|) of Omega is at
@@ -34,6 +35,7 @@ import reference
 from loading import Loaded, load, tensors
 
 ROOT = Path(__file__).resolve().parent.parent
+DIGITS = ROOT / "fixtures" / "digits"
 NAMES = [
     "resnet18_torchscript",
     "resnet18_torchscript_folded",
@@ -46,6 +48,7 @@ OMEGA_ERROR = 1e-3
 WEIGHT_ERROR = 1e-3
 EXACT = 1e-6
 DIFFERING = 1e-3
+KINK = 1e-6
 ALPHA, LAMBDA = 1.5, 1.25
 
 
@@ -95,9 +98,14 @@ class Samples:
         return Samples(path, inputs, labels)
 
     @staticmethod
-    def first(count: int, source: Path, path: Path) -> "Samples":
+    def first(count: int, source: Path, path: Path, loaded: Loaded) -> "Samples":
+        """The first samples at which the gradient is the same in float32 and float64: off the kinks of ReLU."""
         with np.load(source) as arrays:
-            return Samples.save(path, arrays["input"][:count], arrays["labels"][:count])
+            inputs, labels = arrays["input"], arrays["labels"]
+        inputs, labels = inputs[: 2 * count], labels[: 2 * count]
+        distance = reference.kink_distance(loaded, loaded.weights, torch.from_numpy(inputs).double())
+        chosen = (distance > KINK).numpy().nonzero()[0][:count]
+        return Samples.save(path, inputs[chosen], labels[chosen])
 
 
 @dataclass
@@ -117,15 +125,20 @@ class Row:
 class Comparison:
     """All cases for one model."""
 
-    def __init__(self, binary: Path, model: Path, forget: Samples, retain: Samples, scratch: Path):
+    def __init__(self, binary: Path, model: Path, counts: tuple[int, int], scratch: Path):
         self.binary, self.model, self.scratch = binary, model, scratch
+        with np.load(DIGITS / "forget.npz") as arrays:
+            self.loaded: Loaded = load(model, arrays["input"][:8])
+        forget, retain = (
+            Samples.first(count, DIGITS / f"{name}.npz", scratch / f"{name}.npz", self.loaded)
+            for name, count in zip(["forget", "retain"], counts)
+        )
         self.forget, self.retain = forget, retain
         self.full = Samples.save(
             scratch / "full.npz",
             np.concatenate([retain.inputs, forget.inputs]),
             np.concatenate([retain.labels, forget.labels]),
         )
-        self.loaded: Loaded = load(model, forget.inputs[:8])
         self.expected = cache(self._expected)
 
     def _expected(self, objective: str, reduction: str, batch_size: int) -> list[reference.Importance]:
@@ -261,7 +274,7 @@ def main() -> int:
     torch.set_flush_denormal(True)
     # The retained samples fill whole batches of 64, so that the file of all samples is cut
     # into the same batches as the two sets; the last batch is a partial one.
-    forget_count, retain_count = (24, 64) if options.quick else (50, 256)
+    counts = (24, 64) if options.quick else (50, 256)
     header = ["model", "objective", "reduction", "runtime", "batch", "p99.9 of worst tensor", "tensor", "p99.9 of model"]
     header += ["selected", "selected differently", "weights differing", "verdict"]
     print("| " + " | ".join(header) + " |", "|" + " --- |" * len(header), sep="\n")
@@ -269,10 +282,7 @@ def main() -> int:
     for name in options.model or NAMES:
         with tempfile.TemporaryDirectory() as folder:
             scratch = Path(folder)
-            source = ROOT / "fixtures" / "digits"
-            forget = Samples.first(forget_count, source / "forget.npz", scratch / "forget.npz")
-            retain = Samples.first(retain_count, source / "retain.npz", scratch / "retain.npz")
-            comparison = Comparison(options.binary, ROOT / "models" / f"{name}.onnx", forget, retain, scratch)
+            comparison = Comparison(options.binary, ROOT / "models" / f"{name}.onnx", counts, scratch)
             for case in QUICK if options.quick else CASES:
                 row = comparison.compare(case)
                 settings = [case.objective, case.reduction, case.runtime, case.batch_size]

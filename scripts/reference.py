@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 Weights = dict[str, Tensor]
 """The weights of a model, by name."""
@@ -97,3 +98,25 @@ def dampen(weights: Weights, forget: Importance, full: Importance, alpha: float,
         factor = (lambda_ * needed[name] / forgotten[name]).clamp(max=1)
         dampened[name] = torch.where(selected, weight.double() * factor, weight.double()).to(weight.dtype)
     return dampened
+
+
+class _Kinks(TorchFunctionMode):
+    """Notes how near to zero the inputs of ReLU come, for each sample."""
+
+    distance: Tensor | None = None
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        if function in (F.relu, torch.relu):
+            size = arguments[0].abs()
+            nearest = torch.where(size == 0, torch.inf, size).flatten(1).amin(1) / size.max()
+            self.distance = nearest if self.distance is None else torch.minimum(self.distance, nearest)
+        return function(*arguments, **(keywords or {}))
+
+
+@torch.no_grad()
+def kink_distance(model: Model, weights: Weights, inputs: Tensor) -> Tensor:
+    """For each sample the smallest input of a ReLU that is not zero, relative to the largest there; infinity
+    without ReLU. Within rounding of zero the gradient is that of one side or the other."""
+    with _Kinks() as kinks:
+        model(weights, inputs)
+    return torch.full((len(inputs),), torch.inf) if kinks.distance is None else kinks.distance

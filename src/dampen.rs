@@ -14,6 +14,9 @@ pub struct Dampened {
     /// Euclidean norms.
     pub norm_before: f64,
     pub norm_after: f64,
+    /// `Σ forget |after - before|`: to first order, a bound on what the change does to the objective of a
+    /// sample of the forget set.
+    pub first_order_change: f64,
 }
 
 /// Multiplies every weight with `forget > alpha * full` by `min(lambda * full / forget, 1)`; the others
@@ -48,6 +51,8 @@ pub fn dampen(tensor: &Tensor, forget: &ArrayD<f64>, full: &ArrayD<f64>, alpha: 
         _ => return None,
     };
     let norm = |a: &ArrayD<f64>| a.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let norm_after = norm(&after.to_f64()?);
-    Some(Dampened { tensor: after, selected, norm_before: norm(&before), norm_after })
+    let changed = after.to_f64()?;
+    let first_order_change = changed.iter().zip(&before).zip(forget).map(|((a, b), f)| f * (a - b).abs()).sum();
+    let (norm_before, norm_after) = (norm(&before), norm(&changed));
+    Some(Dampened { tensor: after, selected, norm_before, norm_after, first_order_change })
 }

@@ -3,6 +3,7 @@
 
 use super::{GradError, Tape};
 use crate::graph::{Name, attribute};
+use crate::specialise::samples::Layout;
 use crate::tensor::DType;
 use ndarray::Array1;
 
@@ -58,70 +59,95 @@ impl Objective {
 /// # Errors
 /// An output that is not floating point; for objectives over classes, one that is not `[batch, classes]`.
 pub(super) fn seeds(tape: &mut Tape, outputs: &[Name], objective: Objective) -> Result<Vec<(Name, Name)>, GradError> {
+    let batch = tape.batch();
     for name in outputs {
         let dtype = tape.dtype(name);
         if !dtype.is_float() {
             return Err(GradError::Output { name: crate::error::printable(name), dtype: dtype.to_string() });
         }
         let per_class = !matches!(objective, Objective::SquaredL2 | Objective::L2);
-        if per_class && tape.rank(name) != 2 {
-            return Err(GradError::Objective {
-                objective: objective.name().into(),
-                name: crate::error::printable(name),
-                shape: tape.shape(name),
-            });
+        let shape = tape.shape(name);
+        if per_class && !matches!(shape[..], [rows, _] if rows == batch) {
+            let (objective, name) = (objective.name().into(), crate::error::printable(name));
+            return Err(GradError::Objective { objective, name, shape });
         }
     }
-    let batch = tape.batch();
     let weight = tape.input("sample_weight", DType::F32, &[batch]);
-    let norm = (objective == Objective::L2).then(|| norm(tape, outputs));
+    let weight = tape.reshape(&weight, &[1, batch, 1]);
+    let factor = match objective {
+        Objective::SquaredL2 => tape.scale(&weight, 2.0),
+        Objective::L2 => over_norm(tape, &weight, outputs),
+        _ => weight,
+    };
     let mut seeds = Vec::new();
     for output in outputs {
-        let gradient = match (objective, &norm) {
-            (Objective::L2, Some(norm)) => {
-                let norm = per_sample(tape, norm, output);
-                tape.div(output, &norm)
-            }
-            (Objective::Probability, _) => probability(tape, output),
-            (Objective::Top, _) => top(tape, output),
-            (Objective::Fisher, _) => cross_entropy(tape, output),
-            (Objective::SquaredL2 | Objective::L2, _) => tape.scale(output, 2.0),
+        let gradient = match objective {
+            Objective::SquaredL2 | Objective::L2 => output.clone(),
+            Objective::Probability => probability(tape, output),
+            Objective::Top => top(tape, output),
+            Objective::Fisher => cross_entropy(tape, output),
         };
-        let weight = per_sample(tape, &weight, output);
-        seeds.push((output.clone(), tape.mul(&gradient, &weight)));
+        seeds.push((output.clone(), weigh(tape, &gradient, &factor)));
     }
     Ok(seeds)
 }
 
-/// A number per sample shaped and typed to multiply an output.
-fn per_sample(tape: &mut Tape, x: &Name, output: &Name) -> Name {
-    let mut shape = vec![1; tape.rank(output).max(1)];
-    shape[0] = tape.batch();
-    let x = tape.reshape(x, &shape);
-    let dtype = tape.dtype(output);
-    tape.cast(&x, dtype)
+/// The elements of a value as `[before, batch, after]`; none where they do not belong to one sample each.
+fn by_sample(tape: &Tape, value: &Name) -> Option<[usize; 3]> {
+    let (batch, shape) = (tape.batch(), tape.shape(value));
+    let len: usize = shape.iter().product();
+    let after = match tape.facts.layout(value) {
+        Layout::Samples { stride } => stride,
+        _ if batch == 1 => len,
+        // Mixed on the way, but the rows are still those of the samples.
+        Layout::Mixed if shape.first() == Some(&batch) => len / batch,
+        _ => return None,
+    };
+    Some([len / (batch * after).max(1), batch, after])
 }
 
-/// `‖f‖₂` for each sample over all outputs, shape `[batch]`, at least the smallest normal number so
-/// that a sample of zeros has the gradient zero.
-fn norm(tape: &mut Tape, outputs: &[Name]) -> Name {
-    let mut total: Option<Name> = None;
-    for output in outputs {
-        let square = tape.mul(output, output);
-        let axes: Vec<usize> = (1..tape.rank(output)).collect();
-        let sum = tape.sum(&square, &axes);
-        let batch = tape.batch();
-        let sum = tape.reshape(&sum, &[batch]);
-        total = Some(match total {
-            Some(total) => tape.add(&total, &sum),
-            None => sum,
-        });
+/// A gradient times a factor `[1, batch, 1]` for each sample.
+fn weigh(tape: &mut Tape, gradient: &Name, factor: &Name) -> Name {
+    let (dtype, shape) = (tape.dtype(gradient), tape.shape(gradient));
+    let factor = tape.cast(factor, dtype);
+    match by_sample(tape, gradient) {
+        Some(view) => {
+            let rows = tape.reshape(gradient, &view);
+            let product = tape.mul(&rows, &factor);
+            tape.reshape(&product, &shape)
+        }
+        // A value that is the same for all samples counts for each of them.
+        None => {
+            let total = match tape.facts.layout(gradient) {
+                Layout::Shared => tape.sum(&factor, &[1]),
+                _ => tape.mean(&factor, &[1]),
+            };
+            let total = tape.reshape(&total, &vec![1; shape.len()]);
+            tape.mul(gradient, &total)
+        }
     }
-    let total = total.unwrap_or_else(|| tape.constant(crate::tensor::Tensor::F32(ndarray::arr1(&[1.0]).into_dyn())));
+}
+
+/// The weights over `‖f‖₂` of each sample over all outputs, shape `[1, batch, 1]`; over one for a sample
+/// of zeros, whose gradient is zero.
+fn over_norm(tape: &mut Tape, weight: &Name, outputs: &[Name]) -> Name {
+    let Some(dtype) = outputs.first().map(|output| tape.dtype(output)) else { return weight.clone() };
+    let squares = outputs.iter().map(|output| {
+        let view = by_sample(tape, output).unwrap_or([1, 1, tape.shape(output).iter().product()]);
+        let square = tape.mul(output, output);
+        let square = tape.reshape(&square, &view);
+        let sum = tape.sum(&square, &[0, 2]);
+        tape.cast(&sum, dtype)
+    });
+    let squares: Vec<Name> = squares.collect();
+    let total = squares.into_iter().reduce(|a, b| tape.add(&a, &b));
+    let Some(total) = total else { return weight.clone() };
     let root = tape.unary("Sqrt", &total);
     let positive = tape.compare_with("Greater", &root, 0.0);
     let one = tape.scalar(&root, 1.0);
-    tape.select(&positive, &root, &one)
+    let norm = tape.select(&positive, &root, &one);
+    let weight = tape.cast(weight, dtype);
+    tape.div(&weight, &norm)
 }
 
 fn softmax(tape: &mut Tape, x: &Name) -> Name {

@@ -42,8 +42,8 @@ impl Tape {
 
     fn note_layout(&mut self, node: &Node) {
         let rule = rules::find(node, self.graph.opset()).map(|row| row.samples);
-        let layout = self.facts.propagate(node, rule);
         for output in node.outputs.iter().flatten() {
+            let layout = self.facts.propagate(node, output, rule);
             self.facts.layouts.insert(output.clone(), layout);
         }
     }
@@ -336,9 +336,9 @@ impl Tape {
 
     /// The order along an axis reversed.
     pub fn reverse(&mut self, x: &Name, axis: usize) -> Name {
-        let bounds = [-1, i64::MIN + 1, axis as i64, -1].map(|v| self.constant_integers(&[v]));
         let kind = (self.dtype(x), self.shape(x));
-        self.node("Slice", &[x, &bounds[0], &bounds[1], &bounds[2], &bounds[3]], vec![], kind)
+        let backwards = self.constant_integers(&(0..kind.1[axis] as i64).rev().collect::<Vec<_>>());
+        self.node("Gather", &[x, &backwards], vec![attribute("axis", axis as i64)], kind)
     }
 
     pub fn concat(&mut self, parts: &[&Name], axis: usize) -> Name {

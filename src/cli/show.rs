@@ -165,10 +165,11 @@ fn validation(validation: &Validation) -> String {
     format!("\n{}", table(&header, &[1, 2], rows))
 }
 
-/// Where the change sits: the tensors with most weights selected.
+/// Where the change sits: the tensors that move the outputs most.
 fn tensors(parameters: &[Parameter], selected: usize, verbose: bool) -> String {
     let mut changed: Vec<&Parameter> = parameters.iter().filter(|p| p.selected > 0).collect();
-    changed.sort_by_key(|p| std::cmp::Reverse(p.selected));
+    let effect = |p: &Parameter| (p.output_change.unwrap_or(0.0), p.first_order_change);
+    changed.sort_by(|a, b| effect(b).partial_cmp(&effect(a)).unwrap_or(std::cmp::Ordering::Equal));
     let shown = if verbose { changed.len() } else { ROWS.min(changed.len()) };
     let row = |p: &&Parameter| {
         vec![

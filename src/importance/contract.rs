@@ -6,8 +6,9 @@
 
 use super::ImportanceError;
 use crate::autograd::{Contraction, ConvGeometry, Operand, Use, View, Weight};
+use crate::graph::normalise;
 use crate::specialise::samples::SampleAxis;
-use crate::tensor::{Element, Tensor};
+use crate::tensor::{DType, Element, Tensor};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar};
 use std::collections::BTreeMap;
@@ -61,19 +62,34 @@ real!(f32, f64);
 ///
 /// # Errors
 /// A value that is missing or not of the expected shape or type; an index out of a table's range.
-pub fn accumulate(
-    weight: &Weight,
+pub fn accumulate<'w>(
+    weight: &'w Weight,
     batch: usize,
     values: &Values,
     power: Power,
     total: &mut [f64],
 ) -> Result<(), ImportanceError> {
-    let first = weight.uses.iter().flat_map(|u| u.contraction.operands()).last();
-    let double = first.and_then(|o| values.get(&*o.name)).is_some_and(|t| matches!(t, Tensor::F64(_)));
+    let operands = || weight.uses.iter().flat_map(|u| u.contraction.operands());
+    let double = operands().any(|o| values.get(&*o.name).is_some_and(|t| matches!(t, Tensor::F64(_))));
+    let dtype = if double { DType::F64 } else { DType::F32 };
+    // Half precision, or a parameter that is used in two types.
+    let widened = operands().filter_map(|o| Some((&*o.name, widen(values.get(&*o.name)?, dtype)?)));
+    let widened: BTreeMap<&str, Tensor> = widened.collect();
+    let read = |o: &'w Operand| Some((&*o.name, widened.get(&*o.name).or_else(|| values.get(&*o.name).copied())?));
+    let values: Values = operands().filter_map(read).collect();
     match double {
-        true => accumulate_as::<f64>(weight, batch, values, power, total),
-        false => accumulate_as::<f32>(weight, batch, values, power, total),
+        true => accumulate_as::<f64>(weight, batch, &values, power, total),
+        false => accumulate_as::<f32>(weight, batch, &values, power, total),
     }
+}
+
+/// A floating-point tensor in another type; none where it has that type.
+fn widen(tensor: &Tensor, to: DType) -> Option<Tensor> {
+    if tensor.dtype() == to {
+        return None;
+    }
+    let array = tensor.to_f64()?;
+    Some(if to == DType::F64 { Tensor::F64(array) } else { Tensor::F32(array.mapv(|x| x as f32)) })
 }
 
 fn accumulate_as<T: Real>(
@@ -211,9 +227,8 @@ impl Part {
                 let width = out.len() / (*rows).max(1);
                 let dy = self.slice(get::<T>(values, dy)?.view(), dy);
                 for (&row, grads) in picked.iter().zip(dy.chunks(width.max(1))) {
-                    let row = if row < 0 { row + *rows as i64 } else { row } as usize;
-                    let target = out.get_mut(row * width..(row + 1) * width);
-                    let target = target.ok_or_else(|| wrong(indices))?;
+                    let row = normalise(row, *rows).ok_or_else(|| wrong(indices))?;
+                    let target = out.get_mut(row * width..(row + 1) * width).ok_or_else(|| wrong(indices))?;
                     target.iter_mut().zip(grads).for_each(|(t, &g)| *t += g);
                 }
             }

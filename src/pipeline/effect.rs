@@ -9,7 +9,7 @@ use ndarray::ArrayD;
 
 /// Samples of the forget set that the effect is measured on.
 const SAMPLES: usize = 32;
-/// Tensors whose effect is measured: those with most weights selected.
+/// Tensors whose effect is measured: those with the largest effect to first order.
 const TENSORS: usize = 24;
 
 /// Measures for each changed tensor how far the outputs on the forget set move when it alone is
@@ -32,7 +32,7 @@ pub(super) fn measure_effect(
         return Ok(());
     }
     let mut order: Vec<usize> = (0..change.parameters.len()).filter(|&i| change.parameters[i].selected > 0).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(change.parameters[i].selected));
+    order.sort_by(|&a, &b| change.parameters[b].first_order_change.total_cmp(&change.parameters[a].first_order_change));
     for index in order.into_iter().take(TENSORS) {
         let name = change.parameters[index].name.clone();
         let alone = change.apply_some(graph, |other| other == name);

@@ -60,6 +60,7 @@ pub fn rewrite(
             norm_after: result.norm_after,
             importance_forget,
             importance_full,
+            first_order_change: result.first_order_change,
             output_change: None,
         });
         if result.selected > 0 {

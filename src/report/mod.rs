@@ -69,6 +69,9 @@ pub struct Parameter {
     /// Mean importance per weight over the forget set and over all data; none where no output depends on the weight.
     pub importance_forget: Option<f64>,
     pub importance_full: Option<f64>,
+    /// `Σ Omega_Df |Δθ|` over the weights of the tensor: to first order, a bound on what dampening it changes
+    /// in the objective of a sample of the forget set.
+    pub first_order_change: f64,
     /// Change of the outputs on samples of the forget set when this tensor alone is dampened (root mean
     /// square), over the change when all are; none where it was not measured.
     pub output_change: Option<f64>,

@@ -49,7 +49,8 @@ pub fn stride(shape: &[usize], axis: usize) -> usize {
 pub fn locate(shape: &[usize], sample_stride: usize, batch: usize) -> Option<SampleAxis> {
     (0..shape.len()).find_map(|axis| {
         let step = stride(shape, axis);
-        if step == 0 || sample_stride % step != 0 || (step * shape[axis]) % (sample_stride * batch) != 0 {
+        let whole = sample_stride.is_multiple_of(step) && (step * shape[axis]).is_multiple_of(sample_stride * batch);
+        if step == 0 || !whole {
             return None;
         }
         let inner = sample_stride / step;
@@ -80,9 +81,9 @@ impl Facts {
         }
     }
 
-    /// The layout of each output of a node, by its operator's rule. A node whose inputs are all
+    /// The layout of an output of a node, by its operator's rule. A node whose inputs are all
     /// independent of the samples gives outputs that are; one with a mixed input gives mixed ones.
-    pub fn propagate(&self, node: &Node, rule: Option<SampleRule>) -> Layout {
+    pub fn propagate(&self, node: &Node, output: &Name, rule: Option<SampleRule>) -> Layout {
         let mut layouts = node.inputs.iter().flatten().map(|i| self.layout(i));
         if layouts.clone().all(|l| l == Layout::Shared) {
             return Layout::Shared;
@@ -90,10 +91,11 @@ impl Facts {
         if layouts.any(|l| l == Layout::Mixed) {
             return Layout::Mixed;
         }
+        let shape = self.shape(output);
         let found = rule.and_then(|rule| {
-            let out = node.outputs.iter().flatten().next()?;
-            let located = rule(node, self, self.shape(out))?;
-            Some(Layout::Samples { stride: located.inner * stride(self.shape(out), located.axis) })
+            let located = rule(node, self, shape)?;
+            let fits = shape.get(located.axis) == Some(&(located.outer * self.batch * located.inner));
+            fits.then(|| Layout::Samples { stride: located.inner * stride(shape, located.axis) })
         });
         found.unwrap_or(Layout::Mixed)
     }
@@ -252,16 +254,22 @@ pub fn pad(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
     (!touched.any(|(&axis, _)| normalise(axis, out.len()) == Some(found.axis))).then_some(found)
 }
 
-/// Slices: the axis of the samples is not among the sliced ones.
-pub fn slice(node: &Node, facts: &Facts, _out: &[usize]) -> Option<SampleAxis> {
+/// Slices: the axis of the samples is not among the sliced ones, or is taken whole and forwards.
+pub fn slice(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
     let found = first_only(node, facts)?;
-    let rank = facts.shape(node.input(0)?).len();
+    let shape = facts.shape(node.input(0)?);
     let axes = match node.input(3) {
         Some(axes) => facts.integers(axes)?,
         None => (0..facts.shape(node.input(1)?).first().copied()? as i64).collect(),
     };
-    let untouched = !axes.iter().any(|&a| normalise(a, rank) == Some(found.axis));
-    untouched.then_some(found)
+    let Some(sliced) = axes.iter().position(|&a| normalise(a, shape.len()) == Some(found.axis)) else {
+        return Some(found);
+    };
+    let step = match node.input(4) {
+        Some(steps) => facts.integers(steps)?.get(sliced).copied()?,
+        None => 1,
+    };
+    (out[found.axis] == shape[found.axis] && step > 0).then_some(found)
 }
 
 /// Entries are picked along an axis of shared data by the samples' indices, or of the samples' data by shared indices.

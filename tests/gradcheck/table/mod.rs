@@ -1,0 +1,34 @@
+//! The cases, a family of operators to a file.
+
+mod arithmetic;
+mod conv;
+mod elementwise;
+mod layouts;
+mod linear;
+mod moves;
+mod normal;
+mod pool;
+mod reduce;
+mod select;
+
+use crate::case::{Case, NO_F64, case};
+use crate::numbers::Sampler;
+
+pub fn cases() -> Vec<Case> {
+    [
+        arithmetic::cases(),
+        elementwise::cases(),
+        linear::cases(),
+        conv::cases(),
+        pool::cases(),
+        normal::cases(),
+        reduce::cases(),
+        moves::cases(),
+        select::cases(),
+        layouts::cases(),
+    ]
+    .concat()
+}
+
+const POSITIVE: Sampler = Sampler::Uniform(0.5, 2.0);
+const ALL_BANDS: &[i64] = &[13, 17, 18, 20, 21];
