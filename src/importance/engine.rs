@@ -96,7 +96,7 @@ impl<'a> Importance<'a> {
     /// `fisher`, a sum is not finite.
     pub fn run(&mut self, data: &DataSet, mut progress: impl FnMut(Progress)) -> Result<Sums, ImportanceError> {
         let mut sums = Sums::default();
-        if data.len() == 0 {
+        if data.is_empty() {
             return Ok(sums);
         }
         let size = self.prepare(data)?;

@@ -83,20 +83,22 @@ impl OnnxRuntime {
         threads: usize,
         optimise: bool,
     ) -> Result<Box<dyn Session>, SessionError> {
-        let refused = |reason: String| SessionError::Refused { runtime: NAME, reason };
-        let bytes = model.write_to_bytes().map_err(|e| refused(e.to_string()))?;
+        let bytes = model.write_to_bytes().map_err(refusal)?;
         let builder = match self.cuda {
             Some(device) => self.on_cuda(device).map_err(|reason| SessionError::Cuda { reason })?,
-            None => ort::session::Session::builder(&self.environment).map_err(|e| refused(e.to_string()))?,
+            None => ort::session::Session::builder(&self.environment).map_err(refusal)?,
         };
         let level = if optimise { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
-        let configured = builder
+        let mut builder = builder
             .with_optimization_level(level)
-            .and_then(|b| b.with_intra_threads(threads))
-            .and_then(|b| b.with_flush_to_zero())
-            .and_then(|b| b.with_config_entry("session.record_ep_graph_assignment_info", "1"));
-        let mut builder = configured.map_err(|e| refused(e.to_string()))?;
-        let session = builder.commit_from_memory(&bytes).map_err(|e| refused(e.to_string()))?;
+            .map_err(refusal)?
+            .with_intra_threads(threads)
+            .map_err(refusal)?
+            .with_flush_to_zero()
+            .map_err(refusal)?
+            .with_config_entry("session.record_ep_graph_assignment_info", "1")
+            .map_err(refusal)?;
+        let session = builder.commit_from_memory(&bytes).map_err(refusal)?;
         if self.cuda.is_some() {
             prove_cuda(&session)?;
         }
@@ -136,6 +138,10 @@ fn prove_cuda(session: &ort::session::Session) -> Result<(), SessionError> {
         }),
         None => Ok(()),
     }
+}
+
+fn refusal(error: impl std::fmt::Display) -> SessionError {
+    SessionError::Refused { runtime: NAME, reason: error.to_string() }
 }
 
 struct OrtSession {

@@ -38,7 +38,7 @@ impl Tally {
         for (a, b) in before.lanes(Axis(axis)).into_iter().zip(after.lanes(Axis(axis))) {
             let (p, q) = (probabilities(a), probabilities(b));
             self.rows += 1;
-            self.agreed += (largest(&a) == largest(&b)) as usize;
+            self.agreed += (largest(a) == largest(b)) as usize;
             self.divergence += js_divergence(&p, &q);
             self.entropy[0] += entropy(&p);
             self.entropy[1] += entropy(&q);
