@@ -3,7 +3,7 @@
 use super::contract::{Power, Values, accumulate};
 use super::{ImportanceError, Sums};
 use crate::autograd::objective::{ONE_HOT, Objective, SAMPLE_WEIGHT};
-use crate::autograd::{Backward, Reduction, check_rules, differentiate};
+use crate::autograd::{Backward, Reduction, Weight, check_rules, differentiate};
 use crate::data::{Batch, DataSet};
 use crate::graph::{Graph, Name};
 use crate::session::{Feed, Runtime, Session};
@@ -13,6 +13,7 @@ use crate::with_array;
 use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What importance is computed of.
 #[derive(Clone, Debug)]
@@ -51,6 +52,7 @@ pub struct Importance<'a> {
     graph: &'a Graph,
     parameters: &'a BTreeSet<Name>,
     settings: Settings,
+    pool: Arc<rayon::ThreadPool>,
     /// Ready backward graphs by batch size.
     engines: BTreeMap<usize, Engine>,
     /// The batch size in use, once one is known.
@@ -75,7 +77,10 @@ impl<'a> Importance<'a> {
         settings: Settings,
     ) -> Result<Self, ImportanceError> {
         check_rules(graph, parameters)?;
-        Ok(Importance { runtime, graph, parameters, settings, engines: BTreeMap::new(), size: None, warnings: vec![] })
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(runtime.threads()).build();
+        let pool = pool.map_err(|e| ImportanceError::Threads(e.to_string()))?;
+        let (pool, engines) = (Arc::new(pool), BTreeMap::new());
+        Ok(Importance { runtime, graph, parameters, settings, pool, engines, size: None, warnings: vec![] })
     }
 
     /// What happened that the user should know.
@@ -171,6 +176,7 @@ impl<'a> Importance<'a> {
         // Where samples are mixed, padding would change the others: a smaller batch gets a graph of its own.
         let mixed = self.engines.get(&size).is_some_and(|e| e.backward.mixed.is_some());
         let size = if mixed { batch.samples } else { size };
+        let pool = self.pool.clone();
         let engine = self.engine(batch, size)?;
         let mut feed = padded(batch, size);
         let each = if reduction == Reduction::Sample { 1.0 } else { 1.0 / batch.samples as f32 };
@@ -186,7 +192,6 @@ impl<'a> Importance<'a> {
         };
         let outputs = engine.session.run(&feed)?;
         let backward = &engine.backward;
-        let outputs: Vec<Tensor> = outputs.into_iter().map(widened).collect();
         let mut values: Values = feed.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         values.extend(backward.graph.constants.iter().map(|(name, tensor)| (&**name, &**tensor)));
         values.extend(backward.graph.outputs.iter().zip(&outputs).map(|(name, tensor)| (&**name, tensor)));
@@ -195,19 +200,10 @@ impl<'a> Importance<'a> {
         }
         // Both are in the order of names.
         let totals: Vec<_> = sums.weights.values_mut().zip(&backward.weights).collect();
-        totals.into_par_iter().with_max_len(1).try_for_each(|(total, weight)| {
-            let total = total.as_slice_mut().unwrap_or_default();
-            accumulate(weight, size, &values, power, total)
-        })
-    }
-}
-
-/// Half-precision values are contracted in f32.
-fn widened(tensor: Tensor) -> Tensor {
-    match tensor {
-        Tensor::F16(a) => Tensor::F32(a.mapv(f32::from)),
-        Tensor::BF16(a) => Tensor::F32(a.mapv(f32::from)),
-        other => other,
+        let one = |(total, weight): (&mut ArrayD<f64>, &Weight)| {
+            accumulate(weight, size, &values, power, total.as_slice_mut().unwrap_or_default())
+        };
+        pool.install(|| totals.into_par_iter().with_max_len(1).try_for_each(one))
     }
 }
 

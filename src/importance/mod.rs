@@ -48,6 +48,8 @@ pub enum ImportanceError {
     Profile { path: PathBuf, reason: String },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("threads cannot be started: {0}; use a smaller --threads")]
+    Threads(String),
     #[error("profiles do not belong together: {what} is {a} in one and {b} in the other")]
     Mismatch { what: &'static str, a: String, b: String },
 }
@@ -66,6 +68,7 @@ impl ImportanceError {
             }
             ImportanceError::NotFinite { .. } => Kind::NotFinite,
             ImportanceError::Io { .. } => Kind::Io,
+            ImportanceError::Threads(_) => Kind::Limit,
         }
     }
 }

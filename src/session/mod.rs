@@ -153,6 +153,11 @@ impl Runtime {
         &self.warnings
     }
 
+    /// Threads that may work at once; 0 is one for each core.
+    pub fn threads(&self) -> usize {
+        self.options.threads
+    }
+
     pub fn info(&self) -> RuntimeInfo {
         match &self.backend {
             Backend::OnnxRuntime(backend) => backend.info(),
