@@ -4,8 +4,9 @@
 //! over samples in f64. One weight is handled by one thread from the first sample to the last, so the
 //! result does not depend on the number of threads.
 
-use super::ImportanceError;
-use crate::autograd::{Contraction, ConvGeometry, Operand, Use, View, Weight};
+use super::columns::Image;
+use super::{ImportanceError, tiles};
+use crate::autograd::{Contraction, Operand, Use, View, Weight};
 use crate::graph::normalise;
 use crate::specialise::samples::SampleAxis;
 use crate::tensor::{DType, Element, Tensor};
@@ -25,7 +26,7 @@ pub enum Power {
 }
 
 impl Power {
-    fn apply(self, g: f64) -> f64 {
+    pub(super) fn apply(self, g: f64) -> f64 {
         match self {
             Power::Absolute => g.abs(),
             Power::Square => g * g,
@@ -106,6 +107,9 @@ fn accumulate_as<T: Real>(
         && !views.iter().any(|v| matches!(v, View::Permute(_)))
     {
         return rank_one::<T>(left, right, values, power, total);
+    }
+    if tiles::accumulate::<T>(weight, batch, values, power, tiles::TILE, total)? {
+        return Ok(());
     }
     let mut scratch = vec![T::zero(); total.len()];
     for sample in 0..if apart { batch } else { 1 } {
@@ -188,7 +192,7 @@ fn reshaped<T: Real>(array: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
     standard.clone().into_shape_with_order(IxDyn(shape)).unwrap_or(standard)
 }
 
-fn get<'a, T: Real>(values: &Values<'a>, operand: &Operand) -> Result<&'a ArrayD<T>, ImportanceError> {
+pub(super) fn get<'a, T: Real>(values: &Values<'a>, operand: &Operand) -> Result<&'a ArrayD<T>, ImportanceError> {
     let tensor = values.get(&*operand.name).ok_or_else(|| wrong(operand))?;
     let array = tensor.array::<T>().ok_or_else(|| wrong(operand))?;
     if array.shape() == operand.shape { Ok(array) } else { Err(wrong(operand)) }
@@ -199,9 +203,9 @@ fn wrong(operand: &Operand) -> ImportanceError {
 }
 
 /// One sample of a batch.
-struct Part {
-    sample: usize,
-    batch: usize,
+pub(super) struct Part {
+    pub sample: usize,
+    pub batch: usize,
 }
 
 impl Part {
@@ -213,10 +217,14 @@ impl Part {
                 general_mat_mul(T::one(), &l.t(), &r, T::one(), &mut out);
             }
             Contraction::Conv { x, dy, geometry } => {
-                let images = (get::<T>(values, x)?, get::<T>(values, dy)?);
-                for image in self.indices(x) {
-                    let (x, dy) = (images.0.index_axis(Axis(0), image), images.1.index_axis(Axis(0), image));
-                    conv(x, dy, geometry, out);
+                let (images, grads, mut buffer) = (get::<T>(values, x)?, get::<T>(values, dy)?, Vec::new());
+                for index in self.indices(x) {
+                    let image = Image::of(images, grads, index, geometry);
+                    let size = (out.len() / geometry.group.max(1)).max(1);
+                    for (group, out) in out.chunks_exact_mut(size).enumerate() {
+                        let out = matrix(out, size / image.width().max(1), image.width()).ok_or_else(|| wrong(x))?;
+                        image.add(group, 0..image.width(), &mut buffer, out);
+                    }
                 }
             }
             Contraction::Rows { indices, dy, rows } => {
@@ -259,7 +267,7 @@ impl Part {
     }
 
     /// Indices along the first axis that belong to this sample.
-    fn indices(&self, operand: &Operand) -> Vec<usize> {
+    pub fn indices(&self, operand: &Operand) -> Vec<usize> {
         match operand.samples {
             Some(split) => self.along(split).collect(),
             None => (0..operand.shape[0]).collect(),
@@ -278,7 +286,7 @@ impl Part {
     }
 
     /// The rows (all axes but the last) that belong to this sample: a view where they lie together, else a copy.
-    fn rows<'a, T: Real>(&self, array: &'a ArrayD<T>, operand: &Operand) -> ndarray::CowArray<'a, T, ndarray::Ix2> {
+    pub fn rows<'a, T: Real>(&self, array: &'a ArrayD<T>, operand: &Operand) -> ndarray::CowArray<'a, T, ndarray::Ix2> {
         let columns = operand.shape.last().copied().unwrap_or(1);
         let (start, len) = match operand.samples {
             None => (0, array.len()),
@@ -309,68 +317,4 @@ fn around(shape: &[usize], axis: usize) -> (usize, usize) {
 
 fn matrix<T>(out: &mut [T], rows: usize, columns: usize) -> Option<ArrayViewMut2<'_, T>> {
     ArrayViewMut2::from_shape((rows, columns), out).ok()
-}
-
-/// Adds the weight gradient of the convolution of one image, group by group: `dY · columns(X)ᵀ`.
-fn conv<T: Real>(x: ArrayViewD<T>, dy: ArrayViewD<T>, g: &ConvGeometry, out: &mut [T]) {
-    let (channels, outputs) = (x.shape()[0] / g.group, dy.shape()[0] / g.group);
-    let taps: usize = g.kernel.iter().product();
-    let positions: usize = dy.shape()[1..].iter().product();
-    let (input, output) = (x.shape()[1..].to_vec(), dy.shape()[1..].to_vec());
-    let (Some(x), Some(dy)) = (x.to_slice(), dy.to_slice()) else { return };
-    let plane: usize = input.iter().product();
-    let mut columns = vec![T::zero(); channels * taps * positions];
-    for group in 0..g.group {
-        for c in 0..channels {
-            let image = &x[(group * channels + c) * plane..][..plane];
-            let rows = &mut columns[c * taps * positions..][..taps * positions];
-            for (tap, row) in rows.chunks_mut(positions.max(1)).enumerate() {
-                shifted(image, &input, &output, g, tap, row);
-            }
-        }
-        let dy = &dy[group * outputs * positions..][..outputs * positions];
-        let out = &mut out[group * outputs * channels * taps..][..outputs * channels * taps];
-        let (Ok(dy), Ok(columns), Some(mut out)) = (
-            ArrayView2::from_shape((outputs, positions), dy),
-            ArrayView2::from_shape((channels * taps, positions), &columns),
-            matrix(out, outputs, channels * taps),
-        ) else {
-            return;
-        };
-        general_mat_mul(T::one(), &dy, &columns.t(), T::one(), &mut out);
-    }
-}
-
-/// The image as one tap of the kernel sees it at every output position; zero outside.
-fn shifted<T: Real>(image: &[T], input: &[usize], output: &[usize], g: &ConvGeometry, tap: usize, row: &mut [T]) {
-    let rank = input.len();
-    // Offset of the tap along each axis, before padding.
-    let mut offsets = vec![0i64; rank];
-    let mut rest = tap;
-    for axis in (0..rank).rev() {
-        offsets[axis] = ((rest % g.kernel[axis]) * g.dilations[axis]) as i64 - g.pads[axis] as i64;
-        rest /= g.kernel[axis];
-    }
-    let last = rank - 1;
-    let width = output[last];
-    for (line, target) in row.chunks_mut(width.max(1)).enumerate() {
-        let (mut rest, mut base, mut inside) = (line, 0i64, true);
-        let mut step = input[last] as i64;
-        for axis in (0..last).rev() {
-            let at = (rest % output[axis] * g.strides[axis]) as i64 + offsets[axis];
-            rest /= output[axis];
-            inside &= (0..input[axis] as i64).contains(&at);
-            base += at * step;
-            step *= input[axis] as i64;
-        }
-        if !inside {
-            target.fill(T::zero());
-            continue;
-        }
-        let source = &image[base as usize..][..input[last]];
-        for (position, value) in target.iter_mut().enumerate() {
-            let at = (position * g.strides[last]) as i64 + offsets[last];
-            *value = usize::try_from(at).ok().and_then(|at| source.get(at)).copied().unwrap_or_else(T::zero);
-        }
-    }
 }

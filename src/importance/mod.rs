@@ -1,9 +1,11 @@
 //! Importance of weights over a data set: `Σ over samples of |d objective / d weight|`, in f64.
 
+mod columns;
 mod contract;
 mod engine;
 mod profile;
 mod sums;
+mod tiles;
 
 pub use contract::{Power, Values, accumulate};
 pub(crate) use engine::padded;
