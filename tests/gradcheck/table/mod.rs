@@ -2,11 +2,13 @@
 
 mod arithmetic;
 mod conv;
+mod curves;
 mod elementwise;
 mod layouts;
 mod linear;
 mod moves;
 mod normal;
+mod norms;
 mod pool;
 mod reduce;
 mod select;
@@ -20,8 +22,10 @@ pub fn cases() -> Vec<Case> {
         elementwise::cases(),
         linear::cases(),
         conv::cases(),
+        curves::cases(),
         pool::cases(),
         normal::cases(),
+        norms::cases(),
         reduce::cases(),
         moves::cases(),
         select::cases(),
