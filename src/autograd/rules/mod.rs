@@ -13,6 +13,7 @@ mod matmul;
 mod normalisation;
 mod norms;
 mod pool;
+mod rearrange;
 mod reduce;
 mod select;
 mod shape;
@@ -97,6 +98,8 @@ pub static TABLE: &[Row] = &[
     row("Conv", conv::conv, samples::first_axis, CONV),
     row("Cos", trigonometry::cos, samples::elementwise, &[]),
     row("Cosh", trigonometry::cosh, samples::elementwise, &[]),
+    row("CumSum", rearrange::cum_sum, samples::axes::mixes_axis_input, &[]),
+    row("DepthToSpace", rearrange::depth_to_space, samples::first_axis, &[]),
     row("Div", arithmetic::div, samples::elementwise, &[]),
     row("Dropout", shape::dropout, samples::elementwise, &[]),
     row("Elu", curve::elu, samples::elementwise, &[]),
@@ -105,10 +108,11 @@ pub static TABLE: &[Row] = &[
     row("Expand", shape::same, samples::elementwise, TOKEN),
     row("Flatten", shape::reshape, samples::flat_order, &[]),
     row("Gather", select::gather, samples::gather, TABLE_ROWS),
+    row("GatherElements", rearrange::gather_elements, samples::scatter_elements, &[]),
     row("Gelu", activation::gelu, samples::elementwise, &[]),
     row("Gemm", matmul::gemm, samples::gemm, GEMM),
     row("GlobalAveragePool", pool::global_average, samples::first_axis, &[]),
-    row("GlobalMaxPool", norms::global_max, samples::first_axis, &[]),
+    row("GlobalMaxPool", rearrange::global_max, samples::first_axis, &[]),
     row("HardSigmoid", curve::hard_sigmoid, samples::elementwise, &[]),
     row("HardSwish", curve::hard_swish, samples::elementwise, &[]),
     row("Identity", shape::same, samples::elementwise, &[]),
@@ -149,6 +153,7 @@ pub static TABLE: &[Row] = &[
     row("Softmax", attend::softmax, samples::mixes_axis, &[]),
     row("Softplus", curve::softplus, samples::elementwise, &[]),
     row("Softsign", curve::softsign, samples::elementwise, &[]),
+    row("SpaceToDepth", rearrange::space_to_depth, samples::first_axis, &[]),
     row("Split", select::split, samples::along_axis, &[]),
     row("Sqrt", arithmetic::sqrt, samples::elementwise, &[]),
     row("Squeeze", shape::reshape, samples::flat_order, &[]),
@@ -158,7 +163,10 @@ pub static TABLE: &[Row] = &[
     row("Tan", trigonometry::tan, samples::elementwise, &[]),
     row("Tanh", activation::tanh, samples::elementwise, &[]),
     row("ThresholdedRelu", curve::thresholded_relu, samples::elementwise, &[]),
+    row("Tile", rearrange::tile, samples::axes::tile, &[]),
+    row("TopK", rearrange::top_k, samples::mixes_axis, &[]),
     row("Transpose", shape::transpose, samples::transpose, &[]),
+    row("Trilu", rearrange::trilu, samples::axes::matrices, &[]),
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
     row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
     zero("And", TRUTH, samples::elementwise),
@@ -169,6 +177,7 @@ pub static TABLE: &[Row] = &[
     zero("Floor", STEP, samples::elementwise),
     zero("Greater", TRUTH, samples::elementwise),
     zero("GreaterOrEqual", TRUTH, samples::elementwise),
+    zero("Hardmax", STEP, samples::mixes_axis),
     zero("IsInf", TRUTH, samples::elementwise),
     zero("IsNaN", TRUTH, samples::elementwise),
     zero("Less", TRUTH, samples::elementwise),

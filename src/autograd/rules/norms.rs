@@ -55,14 +55,6 @@ pub(super) fn extreme(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> G
     Ok(vec![Some(shared(tape, x, &y, &dy, &axes).into()), None])
 }
 
-/// `y = max x` over the spatial axes; equal elements share evenly, as in `torch.amax`.
-pub(super) fn global_max(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
-    let dy = first(node, grads)?;
-    let x = node.required(0)?;
-    let axes: Vec<usize> = (2..tape.rank(x)).collect();
-    Ok(vec![Some(shared(tape, x, node.output()?, &dy, &axes).into())])
-}
-
 fn shared(tape: &mut Tape, x: &Name, y: &Name, dy: &Name, axes: &[usize]) -> Name {
     let equal = tape.compare("Equal", x, y);
     let dtype = tape.dtype(dy);

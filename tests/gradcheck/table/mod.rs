@@ -10,6 +10,7 @@ mod moves;
 mod normal;
 mod norms;
 mod pool;
+mod rearrange;
 mod reduce;
 mod select;
 
@@ -24,6 +25,7 @@ pub fn cases() -> Vec<Case> {
         conv::cases(),
         curves::cases(),
         pool::cases(),
+        rearrange::cases(),
         normal::cases(),
         norms::cases(),
         reduce::cases(),
