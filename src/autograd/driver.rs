@@ -3,6 +3,7 @@
 use super::objective::{self, Objective};
 use super::rules::{self, Gradient};
 use super::tape::broadcast;
+use super::views::views;
 use super::{Contraction, Grad, GradError, Operand, Tape, Use, View};
 use crate::error::printable;
 use crate::graph::{Graph, Name, Node};
@@ -323,31 +324,4 @@ fn broadcast_axes(from: &[usize], to: &[usize]) -> Vec<usize> {
     debug_assert_eq!(broadcast(from, to), from);
     let missing = from.len() - to.len().min(from.len());
     (0..from.len()).filter(|&i| i < missing || (to[i - missing] == 1 && from[i] != 1)).collect()
-}
-
-/// Values that are a parameter with its elements moved, with the steps that moved them.
-fn views(tape: &Tape, nodes: &[Node], parameters: &BTreeSet<Name>) -> BTreeMap<Name, (Name, Vec<View>)> {
-    let mut views: BTreeMap<Name, (Name, Vec<View>)> =
-        parameters.iter().map(|p| (p.clone(), (p.clone(), Vec::new()))).collect();
-    for node in nodes.iter().filter(|n| n.domain.is_empty()) {
-        let (Some(input), Ok(output)) = (node.input(0), node.output()) else { continue };
-        let Some((parameter, steps)) = views.get(input) else { continue };
-        let from = tape.shape(input);
-        let step = match node.op.as_str() {
-            "Identity" => None,
-            "Cast" if tape.dtype(output).is_float() => None,
-            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => Some(View::Reshape { from, to: tape.shape(output) }),
-            "Transpose" => {
-                let reversed = || (0..from.len()).rev().collect();
-                let perm = node.ints("perm").map(|p| p.iter().map(|&p| p as usize).collect());
-                Some(View::Permute(perm.unwrap_or_else(reversed)))
-            }
-            _ => continue,
-        };
-        let mut steps = steps.clone();
-        steps.extend(step);
-        let entry = (parameter.clone(), steps);
-        views.insert(output.clone(), entry);
-    }
-    views
 }

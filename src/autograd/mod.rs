@@ -11,6 +11,7 @@ pub mod objective;
 pub mod roles;
 pub mod rules;
 mod tape;
+mod views;
 
 pub use contraction::{Contraction, ConvGeometry, Operand, Use, View};
 pub use driver::{Backward, Reduction, Weight, check_rules, differentiate};

@@ -138,7 +138,8 @@ fn uses(name: &Name, graph: &Graph, readers: &Readers) -> (Vec<&'static str>, Ve
             others.push("an output of the model".to_string());
         }
         for &(node, slot) in readers.get(value).map(Vec::as_slice).unwrap_or_default() {
-            let moves = ["Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"];
+            let moves =
+                ["Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split"];
             if slot == 0 && node.domain.is_empty() && moves.contains(&node.op.as_str()) {
                 queue.extend(node.outputs.iter().flatten());
                 continue;

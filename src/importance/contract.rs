@@ -104,7 +104,7 @@ fn accumulate_as<T: Real>(
     if let [Use { contraction: Contraction::Product { left, right }, views }] = &weight.uses[..]
         && apart
         && rows_per_sample(left, batch) == 1
-        && !views.iter().any(|v| matches!(v, View::Permute(_)))
+        && !moved(views)
     {
         return rank_one::<T>(left, right, values, power, total);
     }
@@ -118,10 +118,10 @@ fn accumulate_as<T: Real>(
                 scratch.fill(T::zero());
             }
             let part = Part { sample, batch };
-            match one.views.iter().any(|v| matches!(v, View::Permute(_))) {
+            match moved(&one.views) {
                 false => part.add::<T>(&one.contraction, values, &mut scratch)?,
                 true => {
-                    let mut seen = vec![T::zero(); total.len()];
+                    let mut seen = vec![T::zero(); seen_shape(&weight.shape, &one.views).iter().product()];
                     part.add::<T>(&one.contraction, values, &mut seen)?;
                     let moved = undo(seen, &weight.shape, &one.views);
                     scratch.iter_mut().zip(moved.iter()).for_each(|(s, &m)| *s += m);
@@ -133,6 +133,11 @@ fn accumulate_as<T: Real>(
         }
     }
     Ok(())
+}
+
+/// Whether elements are seen in another order or number than the parameter has them.
+fn moved(views: &[View]) -> bool {
+    !views.iter().all(|v| matches!(v, View::Reshape { .. }))
 }
 
 fn rows_per_sample(operand: &Operand, batch: usize) -> usize {
@@ -170,6 +175,15 @@ fn undo<T: Real>(seen: Vec<T>, weight: &[usize], views: &[View]) -> ArrayD<T> {
                     (0..perm.len()).map(|a| perm.iter().position(|&p| p == a).unwrap_or(a)).collect();
                 array = array.permuted_axes(IxDyn(&inverse));
             }
+            View::Pick { from, positions, .. } => {
+                let mut whole = vec![T::zero(); from.iter().product()];
+                for (&position, &g) in positions.iter().zip(array.iter()) {
+                    if let Some(target) = whole.get_mut(position) {
+                        *target += g;
+                    }
+                }
+                array = reshaped(ndarray::Array1::from_vec(whole).into_dyn(), from);
+            }
         }
     }
     array
@@ -180,7 +194,7 @@ fn seen_shape(weight: &[usize], views: &[View]) -> Vec<usize> {
     let mut shape = weight.to_vec();
     for view in views {
         match view {
-            View::Reshape { to, .. } => shape = to.clone(),
+            View::Reshape { to, .. } | View::Pick { to, .. } => shape = to.clone(),
             View::Permute(perm) => shape = perm.iter().map(|&p| shape.get(p).copied().unwrap_or(1)).collect(),
         }
     }

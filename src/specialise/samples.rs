@@ -4,6 +4,8 @@
 //! `(p / stride) % n`. A reshape keeps the flat order and thus the stride; every other operator
 //! has one small rule below. What no rule proves is [`Layout::Mixed`].
 
+pub mod axes;
+
 use crate::graph::{Name, Node, normalise};
 use crate::session::Kinds;
 use crate::tensor::Tensor;

@@ -8,12 +8,17 @@ mod activation;
 mod arithmetic;
 mod attend;
 mod conv;
+mod curve;
 mod matmul;
 mod normalisation;
+mod norms;
 mod pool;
+mod rearrange;
 mod reduce;
 mod select;
 mod shape;
+mod trigonometry;
+mod variadic;
 mod window;
 
 use super::{Grad, GradError, Tape};
@@ -64,59 +69,104 @@ const INDEX: &str = "its output is an index";
 const SHAPE: &str = "its output depends on shapes alone";
 
 const ADDEND: &[(usize, &str)] = &[(0, "addend"), (1, "addend")];
+const ADDENDS: &[(usize, &str)] = &[(usize::MAX, "addend")];
 const FACTOR: &[(usize, &str)] = &[(0, "factor"), (1, "factor")];
 const CONV: &[(usize, &str)] = &[(1, "convolution weight"), (2, "convolution bias")];
 const GEMM: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix"), (2, "bias")];
 const MATRIX: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix")];
 const NORM: &[(usize, &str)] = &[(1, "normalisation scale"), (2, "normalisation bias")];
+const SLOPE: &[(usize, &str)] = &[(1, "slope")];
 const TABLE_ROWS: &[(usize, &str)] = &[(0, "embedding table")];
 const TOKEN: &[(usize, &str)] = &[(0, "token")];
 const TOKENS: &[(usize, &str)] = &[(usize::MAX, "token")];
 
 pub static TABLE: &[Row] = &[
     row("Abs", arithmetic::abs, samples::elementwise, &[]),
+    row("Acos", trigonometry::acos, samples::elementwise, &[]),
+    row("Acosh", trigonometry::acosh, samples::elementwise, &[]),
     row("Add", arithmetic::add, samples::elementwise, ADDEND),
+    row("Asin", trigonometry::asin, samples::elementwise, &[]),
+    row("Asinh", trigonometry::asinh, samples::elementwise, &[]),
+    row("Atan", trigonometry::atan, samples::elementwise, &[]),
+    row("Atanh", trigonometry::atanh, samples::elementwise, &[]),
     row("AveragePool", pool::average, samples::first_axis, &[]),
     row("BatchNormalization", normalisation::batch, samples::not_channels, NORM),
     row("Cast", shape::same, samples::elementwise, &[]),
+    row("Celu", curve::celu, samples::elementwise, &[]),
     row("Clip", activation::clip, samples::elementwise, &[]),
     row("Concat", select::concat, samples::along_axis, TOKENS),
     row("Conv", conv::conv, samples::first_axis, CONV),
+    row("Cos", trigonometry::cos, samples::elementwise, &[]),
+    row("Cosh", trigonometry::cosh, samples::elementwise, &[]),
+    row("CumSum", rearrange::cum_sum, samples::axes::mixes_axis_input, &[]),
+    row("DepthToSpace", rearrange::depth_to_space, samples::first_axis, &[]),
     row("Div", arithmetic::div, samples::elementwise, &[]),
     row("Dropout", shape::dropout, samples::elementwise, &[]),
+    row("Elu", curve::elu, samples::elementwise, &[]),
     row("Erf", activation::erf, samples::elementwise, &[]),
     row("Exp", arithmetic::exp, samples::elementwise, &[]),
     row("Expand", shape::same, samples::elementwise, TOKEN),
     row("Flatten", shape::reshape, samples::flat_order, &[]),
     row("Gather", select::gather, samples::gather, TABLE_ROWS),
+    row("GatherElements", rearrange::gather_elements, samples::scatter_elements, &[]),
     row("Gelu", activation::gelu, samples::elementwise, &[]),
     row("Gemm", matmul::gemm, samples::gemm, GEMM),
     row("GlobalAveragePool", pool::global_average, samples::first_axis, &[]),
+    row("GlobalMaxPool", rearrange::global_max, samples::first_axis, &[]),
+    row("HardSigmoid", curve::hard_sigmoid, samples::elementwise, &[]),
+    row("HardSwish", curve::hard_swish, samples::elementwise, &[]),
     row("Identity", shape::same, samples::elementwise, &[]),
     row("LayerNormalization", normalisation::layer, samples::mixes_from_axis, NORM),
     row("LeakyRelu", activation::leaky_relu, samples::elementwise, &[]),
     row("Log", arithmetic::log, samples::elementwise, &[]),
     row("LogSoftmax", attend::log_softmax, samples::mixes_axis, &[]),
     row("MatMul", matmul::matmul, samples::matmul, MATRIX),
+    row("Max", variadic::extreme, samples::elementwise, &[]),
     row("MaxPool", pool::max, samples::first_axis, &[]),
+    row("Mean", variadic::mean, samples::elementwise, ADDENDS),
+    row("Min", variadic::extreme, samples::elementwise, &[]),
+    row("Mish", curve::mish, samples::elementwise, &[]),
+    row("Mod", variadic::modulo, samples::elementwise, &[]),
     row("Mul", arithmetic::mul, samples::elementwise, FACTOR),
     row("Neg", arithmetic::neg, samples::elementwise, &[]),
+    row("PRelu", curve::prelu, samples::elementwise, SLOPE),
     row("Pad", select::pad, samples::pad, &[]),
     row("Pow", arithmetic::pow, samples::elementwise, &[]),
     row("Reciprocal", arithmetic::reciprocal, samples::elementwise, &[]),
+    row("ReduceL1", norms::l1, samples::reduction, &[]),
+    row("ReduceL2", norms::l2, samples::reduction, &[]),
+    row("ReduceLogSum", norms::log_sum, samples::reduction, &[]),
+    row("ReduceLogSumExp", norms::log_sum_exp, samples::reduction, &[]),
+    row("ReduceMax", norms::extreme, samples::reduction, &[]),
     row("ReduceMean", reduce::mean, samples::reduction, &[]),
+    row("ReduceMin", norms::extreme, samples::reduction, &[]),
+    row("ReduceProd", norms::prod, samples::reduction, &[]),
     row("ReduceSum", reduce::sum, samples::reduction, &[]),
+    row("ReduceSumSquare", norms::sum_square, samples::reduction, &[]),
     row("Relu", activation::relu, samples::elementwise, &[]),
     row("Reshape", shape::reshape, samples::flat_order, &[]),
+    row("Selu", curve::selu, samples::elementwise, &[]),
     row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
+    row("Sin", trigonometry::sin, samples::elementwise, &[]),
+    row("Sinh", trigonometry::sinh, samples::elementwise, &[]),
     row("Slice", select::slice, samples::slice, &[]),
     row("Softmax", attend::softmax, samples::mixes_axis, &[]),
+    row("Softplus", curve::softplus, samples::elementwise, &[]),
+    row("Softsign", curve::softsign, samples::elementwise, &[]),
+    row("SpaceToDepth", rearrange::space_to_depth, samples::first_axis, &[]),
     row("Split", select::split, samples::along_axis, &[]),
     row("Sqrt", arithmetic::sqrt, samples::elementwise, &[]),
     row("Squeeze", shape::reshape, samples::flat_order, &[]),
     row("Sub", arithmetic::sub, samples::elementwise, &[]),
+    row("Sum", variadic::sum, samples::elementwise, ADDENDS),
+    row("Swish", curve::swish, samples::elementwise, &[]),
+    row("Tan", trigonometry::tan, samples::elementwise, &[]),
     row("Tanh", activation::tanh, samples::elementwise, &[]),
+    row("ThresholdedRelu", curve::thresholded_relu, samples::elementwise, &[]),
+    row("Tile", rearrange::tile, samples::axes::tile, &[]),
+    row("TopK", rearrange::top_k, samples::mixes_axis, &[]),
     row("Transpose", shape::transpose, samples::transpose, &[]),
+    row("Trilu", rearrange::trilu, samples::axes::matrices, &[]),
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
     row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
     zero("And", TRUTH, samples::elementwise),
@@ -127,6 +177,7 @@ pub static TABLE: &[Row] = &[
     zero("Floor", STEP, samples::elementwise),
     zero("Greater", TRUTH, samples::elementwise),
     zero("GreaterOrEqual", TRUTH, samples::elementwise),
+    zero("Hardmax", STEP, samples::mixes_axis),
     zero("IsInf", TRUTH, samples::elementwise),
     zero("IsNaN", TRUTH, samples::elementwise),
     zero("Less", TRUTH, samples::elementwise),
@@ -137,6 +188,7 @@ pub static TABLE: &[Row] = &[
     zero("Shape", SHAPE, samples::never),
     zero("Sign", STEP, samples::elementwise),
     zero("Size", SHAPE, samples::never),
+    zero("Xor", TRUTH, samples::elementwise),
     // Written by rules, never differentiated.
     zero("ConvTranspose", "only rules write it", samples::first_axis),
     zero("ScatterElements", "only rules write it", samples::scatter_elements),

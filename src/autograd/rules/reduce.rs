@@ -19,15 +19,22 @@ fn spread(node: &Node, grads: &[Option<Name>], tape: &mut Tape, by: impl Fn(usiz
     let dy = first(node, grads)?;
     let from = tape.shape(node.required(0)?);
     let axes = axes(node, tape, from.len())?;
-    let kept: Vec<usize> = from.iter().enumerate().map(|(i, &d)| if axes.contains(&i) { 1 } else { d }).collect();
     let count = axes.iter().map(|&a| from[a]).product();
     let scaled = tape.scale(&dy, by(count));
-    let reshaped = tape.reshape(&scaled, &kept);
+    let reshaped = aligned(node, &scaled, tape)?;
     Ok(vec![Some(tape.expand(&reshaped, &from).into()), None])
 }
 
+/// A value of the output's shape with the reduced axes put back as axes of length 1.
+pub(super) fn aligned(node: &Node, value: &Name, tape: &mut Tape) -> Result<Name, GradError> {
+    let from = tape.shape(node.required(0)?);
+    let axes = axes(node, tape, from.len())?;
+    let kept: Vec<usize> = from.iter().enumerate().map(|(i, &d)| if axes.contains(&i) { 1 } else { d }).collect();
+    Ok(tape.reshape(value, &kept))
+}
+
 /// The reduced axes, from the attribute (older opsets) or the second input.
-fn axes(node: &Node, tape: &Tape, rank: usize) -> Result<Vec<usize>, GradError> {
+pub(super) fn axes(node: &Node, tape: &Tape, rank: usize) -> Result<Vec<usize>, GradError> {
     let given = match (node.ints("axes"), node.input(1)) {
         (Some(axes), _) => axes.to_vec(),
         (None, Some(input)) => tape.integers(node, input)?,

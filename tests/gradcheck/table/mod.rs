@@ -2,12 +2,15 @@
 
 mod arithmetic;
 mod conv;
+mod curves;
 mod elementwise;
 mod layouts;
 mod linear;
 mod moves;
 mod normal;
+mod norms;
 mod pool;
+mod rearrange;
 mod reduce;
 mod select;
 
@@ -20,8 +23,11 @@ pub fn cases() -> Vec<Case> {
         elementwise::cases(),
         linear::cases(),
         conv::cases(),
+        curves::cases(),
         pool::cases(),
+        rearrange::cases(),
         normal::cases(),
+        norms::cases(),
         reduce::cases(),
         moves::cases(),
         select::cases(),

@@ -63,11 +63,29 @@ pub fn cases() -> Vec<Case> {
             .weight("w", &[3, 4])
             .indices("i", &[2], 4)
             .mixes("columns of a table are added up over all samples"),
+        case("Gather", "constant columns of a table", "e = Gather<axis=-1>(w, i); y = MatMul(x, e)")
+            .act("x", &[2, 3])
+            .weight("w", &[3, 4])
+            .ints("i", &[3, 0, -2, 3]),
+        case("Gather", "one row of a table", "e = Gather(w, i); y = Mul(x, e)")
+            .act("x", &[3])
+            .weight("w", &[4, 3])
+            .ints_shaped("i", &[1], &[]),
+        case("Split", "pieces of a weight", "a, b = Split<axis=1>(w); c = MatMul(x, a); d = MatMul(x, b); y = Mul(c, d)")
+            .act("x", &[2, 3])
+            .weight("w", &[3, 4])
+            .opsets(&[13, 17]),
+        case("Slice", "pieces of a weight", "a = Slice(w, s, e, ax, st); t = Transpose(a); c = MatMul(x, t); y = Mul(c, c)")
+            .act("x", &[2, 3])
+            .weight("w", &[4, 5])
+            .ints("s", &[-1, 0])
+            .ints("e", &[0, 5])
+            .ints("ax", &[0, 1])
+            .ints("st", &[-2, 2]),
         case("Gather", "positions of a table", "e = Gather(w, i); y = Mul(x, e)")
             .act("x", &[3, 2])
             .weight("w", &[4, 2])
-            .ints("i", &[0, 2, 2])
-            .mixes("the positions are the same for all samples"),
+            .ints("i", &[0, 2, 2]),
         case("Gather", "one place of an activation", "y = Gather<axis=1>(x, i)").act("x", &[4, 3]).ints_shaped("i", &[0], &[]).opsets(ALL_BANDS),
         case("Gather", "places of an activation, repeated and negative", "t = Gather<axis=1>(x, i); y = Mul(t, t)")
             .act("x", &[4, 3])

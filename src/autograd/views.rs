@@ -1,0 +1,89 @@
+//! Which values are a parameter with its elements moved or picked.
+
+use super::{Tape, View};
+use crate::graph::{Name, Node, normalise};
+use ndarray::{ArrayD, Axis, IxDyn};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Values that are a parameter with its elements moved or picked at constant places, with the steps.
+pub(super) fn views(tape: &Tape, nodes: &[Node], parameters: &BTreeSet<Name>) -> BTreeMap<Name, (Name, Vec<View>)> {
+    let mut views: BTreeMap<Name, (Name, Vec<View>)> =
+        parameters.iter().map(|p| (p.clone(), (p.clone(), Vec::new()))).collect();
+    for node in nodes.iter().filter(|n| n.domain.is_empty()) {
+        let Some((parameter, steps)) = node.input(0).and_then(|input| views.get(input)).cloned() else { continue };
+        for (output, step) in seen(tape, node).unwrap_or_default() {
+            let steps = steps.iter().cloned().chain(step).collect();
+            views.insert(output, (parameter.clone(), steps));
+        }
+    }
+    views
+}
+
+/// The outputs of a node that only moves or picks the elements of its first input, each with its step.
+fn seen(tape: &Tape, node: &Node) -> Option<Vec<(Name, Option<View>)>> {
+    let (from, output) = (tape.shape(node.input(0)?), node.output().ok()?);
+    let step = match node.op.as_str() {
+        "Identity" => None,
+        "Cast" if tape.dtype(output).is_float() => None,
+        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => Some(View::Reshape { from, to: tape.shape(output) }),
+        "Transpose" => {
+            let reversed = || (0..from.len()).rev().collect();
+            let perm = node.ints("perm").map(|p| p.iter().map(|&p| p as usize).collect());
+            Some(View::Permute(perm.unwrap_or_else(reversed)))
+        }
+        "Gather" => {
+            let indices = tape.constant_value(node.input(1)?)?.to_i64()?;
+            let axis = node.axis("axis", 0, from.len()).ok()?;
+            let indices = indices.into_iter().map(|i| normalise(i, from[axis])).collect::<Option<Vec<usize>>>()?;
+            Some(pick(&from, tape.shape(output), numbered(&from).select(Axis(axis), &indices)))
+        }
+        "Slice" => {
+            let picked = sliced(tape, node, &from)?;
+            Some(pick(&from, tape.shape(output), picked))
+        }
+        "Split" => return split(tape, node, &from),
+        _ => return None,
+    };
+    Some(vec![(output.clone(), step)])
+}
+
+/// The parts of a value along the attribute `axis`.
+fn split(tape: &Tape, node: &Node, from: &[usize]) -> Option<Vec<(Name, Option<View>)>> {
+    let axis = node.axis("axis", 0, from.len()).ok()?;
+    let (mut start, mut parts) = (0, Vec::new());
+    for output in &node.outputs {
+        let output = output.as_ref()?;
+        let to = tape.shape(output);
+        let indices: Vec<usize> = (start..start + to[axis]).collect();
+        start += to[axis];
+        parts.push((output.clone(), Some(pick(from, to, numbered(from).select(Axis(axis), &indices)))));
+    }
+    (start == from[axis]).then_some(parts)
+}
+
+/// The positions that constant starts and steps leave.
+fn sliced(tape: &Tape, node: &Node, from: &[usize]) -> Option<ArrayD<usize>> {
+    let constant = |slot: usize| tape.constant_value(node.input(slot)?)?.to_i64();
+    let (starts, to) = (constant(1)?, tape.shape(node.output().ok()?));
+    let axes = if node.input(3).is_some() { constant(3)? } else { (0..starts.len() as i64).collect() };
+    let steps = if node.input(4).is_some() { constant(4)? } else { vec![1; starts.len()] };
+    let mut picked = numbered(from);
+    for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
+        let axis = normalise(axis, from.len())?;
+        let length = from[axis] as i64;
+        let start = if start < 0 { start.saturating_add(length) } else { start };
+        let start = start.clamp(0, if step > 0 { length } else { length - 1 });
+        let at = |i: usize| usize::try_from(start + step * i as i64).ok().filter(|&at| at < from[axis]);
+        picked = picked.select(Axis(axis), &(0..to[axis]).map(at).collect::<Option<Vec<usize>>>()?);
+    }
+    Some(picked)
+}
+
+fn numbered(shape: &[usize]) -> ArrayD<usize> {
+    let mut next = 0..;
+    ArrayD::from_shape_simple_fn(IxDyn(shape), || next.next().unwrap_or_default())
+}
+
+fn pick(from: &[usize], to: Vec<usize>, positions: ArrayD<usize>) -> View {
+    View::Pick { from: from.to_vec(), to, positions: positions.iter().copied().collect() }
+}
