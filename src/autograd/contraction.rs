@@ -48,7 +48,7 @@ impl Contraction {
     }
 }
 
-/// A step on the way from a parameter to its use that moves elements and changes none.
+/// A step on the way from a parameter to its use that moves or picks elements and changes none.
 #[derive(Clone, Debug, PartialEq)]
 pub enum View {
     /// The same elements in the same order.
@@ -57,6 +57,13 @@ pub enum View {
         to: Vec<usize>,
     },
     Permute(Vec<usize>),
+    /// A part of an axis, `length` elements from `start` on.
+    Slice {
+        from: Vec<usize>,
+        axis: usize,
+        start: usize,
+        length: usize,
+    },
 }
 
 /// One use of a parameter: the contraction gives the gradient of the parameter seen through `views`,

@@ -1,11 +1,12 @@
 //! The reverse pass: reachability, sums of gradients, broadcasting, types. Rules know none of it.
 
+use super::lower;
 use super::objective::{self, Objective};
 use super::rules::{self, Gradient};
 use super::tape::broadcast;
 use super::{Contraction, Grad, GradError, Operand, Tape, Use, View};
 use crate::error::printable;
-use crate::graph::{Graph, Name, Node};
+use crate::graph::{Graph, Name, Node, normalise};
 use crate::session::Kinds;
 use crate::specialise::Specialised;
 use crate::specialise::samples::{Layout, SampleAxis};
@@ -57,7 +58,7 @@ pub fn check_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> Result<(), Gra
         }
         match rules::find(node, graph.opset()).map(|row| &row.gradient) {
             Some(Gradient::Zero(_)) => continue,
-            Some(Gradient::Rule(_)) => {}
+            Some(Gradient::Rule(_) | Gradient::Rewrite(_)) => {}
             None => {
                 let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
                 *missing.entry(printable(&format!("{domain}{}", node.op))).or_default() += 1;
@@ -84,9 +85,9 @@ pub fn differentiate(
     reduction: Reduction,
 ) -> Result<Backward, GradError> {
     check_rules(&specialised.graph, parameters)?;
-    let forward = specialised.graph.nodes.clone();
     let outputs = specialised.graph.outputs.clone();
-    let tape = Tape::new(specialised)?;
+    let tape = Tape::new(specialised, parameters)?;
+    let forward = tape.graph.nodes.clone();
     let views = views(&tape, &forward, parameters);
     let mut driver = Driver { tape, views, reduction, grads: BTreeMap::new(), uses: BTreeMap::new(), mixed: None };
     let wanted = driver.wanted(&forward);
@@ -143,7 +144,7 @@ impl Driver {
             if let (Some(input), Some(grad)) = (input, grad)
                 && wanted.contains(input)
             {
-                self.contribute(node, input, grad)?;
+                self.contribute(node, input, grad);
             }
         }
         Ok(())
@@ -155,11 +156,11 @@ impl Driver {
         parts.into_iter().reduce(|a, b| self.tape.add(&a, &b))
     }
 
-    fn contribute(&mut self, node: &Node, input: &Name, grad: Grad) -> Result<(), GradError> {
+    fn contribute(&mut self, node: &Node, input: &Name, grad: Grad) {
         if let Some((parameter, views)) = self.views.get(input).cloned() {
             let contraction = self.contraction(node, input, grad);
             self.uses.entry(parameter).or_default().push(Use { contraction, views });
-            return Ok(());
+            return;
         }
         let shape = self.tape.shape(input);
         let value = match grad {
@@ -179,13 +180,10 @@ impl Driver {
                 let product = self.tape.matmul(&left, &right);
                 self.tape.reshape(&product, &shape)
             }
-            Grad::Conv { .. } | Grad::Rows { .. } => {
-                let reason = format!("operand '{}' is computed from parameters", printable(input));
-                return Err(GradError::unsupported(node, reason));
-            }
+            Grad::Conv { x, dy, geometry } => lower::conv(&mut self.tape, &x, &dy, &geometry),
+            Grad::Rows { indices, dy } => lower::rows(&mut self.tape, &indices, &dy, &shape),
         };
         self.grads.entry(input.clone()).or_default().push(value);
-        Ok(())
     }
 
     /// The gradient of a value of the given shape from that of the value broadcast.
@@ -342,6 +340,10 @@ fn views(tape: &Tape, nodes: &[Node], parameters: &BTreeSet<Name>) -> BTreeMap<N
                 let perm = node.ints("perm").map(|p| p.iter().map(|&p| p as usize).collect());
                 Some(View::Permute(perm.unwrap_or_else(reversed)))
             }
+            "Slice" => match part(tape, node, from) {
+                Some(part) => Some(part),
+                None => continue,
+            },
             _ => continue,
         };
         let mut steps = steps.clone();
@@ -350,4 +352,19 @@ fn views(tape: &Tape, nodes: &[Node], parameters: &BTreeSet<Name>) -> BTreeMap<N
         views.insert(output.clone(), entry);
     }
     views
+}
+
+/// The view of a Slice along one axis, forwards and without gaps.
+fn part(tape: &Tape, node: &Node, from: Vec<usize>) -> Option<View> {
+    let list = |i: usize| tape.constant_value(node.input(i)?)?.to_i64();
+    let (starts, axes) = (list(1)?, list(3)?);
+    let ([start], [axis]) = (&starts[..], &axes[..]) else { return None };
+    if node.input(4).is_some() && list(4)? != [1] {
+        return None;
+    }
+    let axis = normalise(*axis, from.len())?;
+    let length = tape.shape(node.output().ok()?)[axis];
+    let start = if *start < 0 { start.checked_add(from[axis] as i64)? } else { *start };
+    let start = start.clamp(0, from[axis] as i64) as usize;
+    Some(View::Slice { from, axis, start, length })
 }

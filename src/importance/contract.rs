@@ -103,7 +103,7 @@ fn accumulate_as<T: Real>(
     if let [Use { contraction: Contraction::Product { left, right }, views }] = &weight.uses[..]
         && apart
         && rows_per_sample(left, batch) == 1
-        && !views.iter().any(|v| matches!(v, View::Permute(_)))
+        && !moved(views)
     {
         return rank_one::<T>(left, right, values, power, total);
     }
@@ -114,10 +114,10 @@ fn accumulate_as<T: Real>(
                 scratch.fill(T::zero());
             }
             let part = Part { sample, batch };
-            match one.views.iter().any(|v| matches!(v, View::Permute(_))) {
+            match moved(&one.views) {
                 false => part.add::<T>(&one.contraction, values, &mut scratch)?,
                 true => {
-                    let mut seen = vec![T::zero(); total.len()];
+                    let mut seen = vec![T::zero(); seen_shape(&weight.shape, &one.views).iter().product()];
                     part.add::<T>(&one.contraction, values, &mut seen)?;
                     let moved = undo(seen, &weight.shape, &one.views);
                     scratch.iter_mut().zip(moved.iter()).for_each(|(s, &m)| *s += m);
@@ -155,6 +155,11 @@ fn rank_one<T: Real>(
     Ok(())
 }
 
+/// Whether the elements seen through views are others, or in another order, than the parameter's.
+fn moved(views: &[View]) -> bool {
+    views.iter().any(|v| !matches!(v, View::Reshape { .. }))
+}
+
 /// Brings a gradient of a parameter seen through views back to the parameter's own order.
 fn undo<T: Real>(seen: Vec<T>, weight: &[usize], views: &[View]) -> ArrayD<T> {
     let mut array = reshaped(ndarray::Array1::from_vec(seen).into_dyn(), &seen_shape(weight, views));
@@ -165,6 +170,11 @@ fn undo<T: Real>(seen: Vec<T>, weight: &[usize], views: &[View]) -> ArrayD<T> {
                 let inverse: Vec<usize> =
                     (0..perm.len()).map(|a| perm.iter().position(|&p| p == a).unwrap_or(a)).collect();
                 array = array.permuted_axes(IxDyn(&inverse));
+            }
+            View::Slice { from, axis, start, length } => {
+                let mut whole = ArrayD::zeros(IxDyn(from));
+                whole.slice_axis_mut(Axis(*axis), ndarray::Slice::from(*start..start + length)).assign(&array);
+                array = whole;
             }
         }
     }
@@ -178,6 +188,7 @@ fn seen_shape(weight: &[usize], views: &[View]) -> Vec<usize> {
         match view {
             View::Reshape { to, .. } => shape = to.clone(),
             View::Permute(perm) => shape = perm.iter().map(|&p| shape.get(p).copied().unwrap_or(1)).collect(),
+            View::Slice { axis, length, .. } => shape[*axis] = *length,
         }
     }
     shape

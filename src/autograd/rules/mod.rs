@@ -16,6 +16,7 @@ mod select;
 mod shape;
 mod window;
 
+use super::rewrite::{fused, normal};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -24,14 +25,21 @@ use std::ops::RangeInclusive;
 /// The gradients of the inputs of a node from those of its outputs.
 pub type Rule = fn(&Node, &[Option<Name>], &mut Tape) -> Result<Vec<Option<Grad>>, GradError>;
 
+/// The outputs of a node, none for one that cannot be had, computed by nodes that have rules.
+pub type Rewrite = fn(&Node, &mut Tape) -> Result<Vec<Option<Name>>, GradError>;
+
 pub enum Gradient {
     Rule(Rule),
+    /// The node is replaced by others before the reverse pass.
+    Rewrite(Rewrite),
     /// The gradient is zero wherever it exists, for this reason.
     Zero(&'static str),
 }
 
-/// One operator of the default domain.
+/// One operator.
 pub struct Row {
+    /// The empty string for the default domain.
+    pub domain: &'static str,
     pub op: &'static str,
     pub opsets: RangeInclusive<i64>,
     pub gradient: Gradient,
@@ -51,12 +59,31 @@ impl Row {
 const OPSETS: RangeInclusive<i64> = 13..=24;
 
 const fn row(op: &'static str, rule: Rule, samples: SampleRule, weights: &'static [(usize, &'static str)]) -> Row {
-    Row { op, opsets: OPSETS, gradient: Gradient::Rule(rule), samples, weights }
+    Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Rule(rule), samples, weights }
 }
 
 const fn zero(op: &'static str, reason: &'static str, samples: SampleRule) -> Row {
-    Row { op, opsets: OPSETS, gradient: Gradient::Zero(reason), samples, weights: &[] }
+    Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Zero(reason), samples, weights: &[] }
 }
+
+/// A row of an operator that is replaced by others, which then tell how the samples lie.
+const fn rewritten(op: &'static str, rewrite: Rewrite, weights: &'static [(usize, &'static str)]) -> Row {
+    Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Rewrite(rewrite), samples: samples::never, weights }
+}
+
+impl Row {
+    /// The row for these opsets alone.
+    const fn at(self, opsets: RangeInclusive<i64>) -> Row {
+        Row { opsets, ..self }
+    }
+
+    /// The row of an operator that ONNX Runtime's optimiser writes.
+    const fn of_microsoft(self) -> Row {
+        Row { domain: MICROSOFT, ..self }
+    }
+}
+
+const MICROSOFT: &str = "com.microsoft";
 
 const STEP: &str = "piecewise constant";
 const TRUTH: &str = "its output is a truth value";
@@ -69,6 +96,9 @@ const CONV: &[(usize, &str)] = &[(1, "convolution weight"), (2, "convolution bia
 const GEMM: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix"), (2, "bias")];
 const MATRIX: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix")];
 const NORM: &[(usize, &str)] = &[(1, "normalisation scale"), (2, "normalisation bias")];
+const SCALE: &[(usize, &str)] = &[(1, "normalisation scale")];
+const SKIP: &[(usize, &str)] = &[(2, "normalisation scale"), (3, "normalisation bias"), (4, "bias")];
+const SKIP_SIMPLE: &[(usize, &str)] = &[(2, "normalisation scale"), (3, "bias")];
 const TABLE_ROWS: &[(usize, &str)] = &[(0, "embedding table")];
 const TOKEN: &[(usize, &str)] = &[(0, "token")];
 const TOKENS: &[(usize, &str)] = &[(usize::MAX, "token")];
@@ -82,6 +112,7 @@ pub static TABLE: &[Row] = &[
     row("Clip", activation::clip, samples::elementwise, &[]),
     row("Concat", select::concat, samples::along_axis, TOKENS),
     row("Conv", conv::conv, samples::first_axis, CONV),
+    row("ConvTranspose", conv::transposed_forward, samples::first_axis, CONV),
     row("Div", arithmetic::div, samples::elementwise, &[]),
     row("Dropout", shape::dropout, samples::elementwise, &[]),
     row("Erf", activation::erf, samples::elementwise, &[]),
@@ -92,23 +123,32 @@ pub static TABLE: &[Row] = &[
     row("Gelu", activation::gelu, samples::elementwise, &[]),
     row("Gemm", matmul::gemm, samples::gemm, GEMM),
     row("GlobalAveragePool", pool::global_average, samples::first_axis, &[]),
+    rewritten("GlobalLpPool", normal::global_lp_pool, &[]),
+    rewritten("GroupNormalization", normal::group, NORM).at(18..=24),
     row("Identity", shape::same, samples::elementwise, &[]),
+    rewritten("InstanceNormalization", normal::instance, NORM),
+    rewritten("LRN", normal::local_response, &[]),
     row("LayerNormalization", normalisation::layer, samples::mixes_from_axis, NORM),
     row("LeakyRelu", activation::leaky_relu, samples::elementwise, &[]),
     row("Log", arithmetic::log, samples::elementwise, &[]),
     row("LogSoftmax", attend::log_softmax, samples::mixes_axis, &[]),
+    rewritten("LpNormalization", normal::lp, &[]),
+    rewritten("LpPool", normal::lp_pool, &[]),
     row("MatMul", matmul::matmul, samples::matmul, MATRIX),
     row("MaxPool", pool::max, samples::first_axis, &[]),
+    rewritten("MeanVarianceNormalization", normal::mean_variance, &[]),
     row("Mul", arithmetic::mul, samples::elementwise, FACTOR),
     row("Neg", arithmetic::neg, samples::elementwise, &[]),
     row("Pad", select::pad, samples::pad, &[]),
     row("Pow", arithmetic::pow, samples::elementwise, &[]),
+    rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=24),
     row("Reciprocal", arithmetic::reciprocal, samples::elementwise, &[]),
     row("ReduceMean", reduce::mean, samples::reduction, &[]),
     row("ReduceSum", reduce::sum, samples::reduction, &[]),
     row("Relu", activation::relu, samples::elementwise, &[]),
     row("Reshape", shape::reshape, samples::flat_order, &[]),
     row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
+    rewritten("SimplifiedLayerNormalization", normal::root_mean_square, SCALE),
     row("Slice", select::slice, samples::slice, &[]),
     row("Softmax", attend::softmax, samples::mixes_axis, &[]),
     row("Split", select::split, samples::along_axis, &[]),
@@ -119,6 +159,14 @@ pub static TABLE: &[Row] = &[
     row("Transpose", shape::transpose, samples::transpose, &[]),
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
     row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
+    rewritten("BiasGelu", fused::gelu, &[(1, "bias")]).of_microsoft(),
+    rewritten("FastGelu", fused::fast_gelu, &[(1, "bias")]).of_microsoft(),
+    rewritten("FusedConv", fused::conv, CONV).of_microsoft(),
+    rewritten("FusedMatMul", fused::matmul, MATRIX).of_microsoft(),
+    rewritten("Gelu", fused::gelu, &[]).of_microsoft(),
+    rewritten("QuickGelu", fused::quick_gelu, &[]).of_microsoft(),
+    rewritten("SkipLayerNormalization", fused::skip_layer, SKIP).of_microsoft(),
+    rewritten("SkipSimplifiedLayerNormalization", fused::skip_simplified, SKIP_SIMPLE).of_microsoft(),
     zero("And", TRUTH, samples::elementwise),
     zero("ArgMax", INDEX, samples::reduction),
     zero("ArgMin", INDEX, samples::reduction),
@@ -138,16 +186,12 @@ pub static TABLE: &[Row] = &[
     zero("Sign", STEP, samples::elementwise),
     zero("Size", SHAPE, samples::never),
     // Written by rules, never differentiated.
-    zero("ConvTranspose", "only rules write it", samples::first_axis),
     zero("ScatterElements", "only rules write it", samples::scatter_elements),
 ];
 
 /// The row of a node's operator at the graph's opset of the default domain.
 pub fn find(node: &Node, opset: i64) -> Option<&'static Row> {
-    if !node.domain.is_empty() {
-        return None;
-    }
-    TABLE.iter().find(|row| row.op == node.op && row.opsets.contains(&opset))
+    TABLE.iter().find(|row| row.op == node.op && row.domain == node.domain && row.opsets.contains(&opset))
 }
 
 /// The gradient of the first output, which the driver has made sure of for operators with one output.

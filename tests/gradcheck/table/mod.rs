@@ -3,13 +3,16 @@
 mod arithmetic;
 mod conv;
 mod elementwise;
+mod fused;
 mod layouts;
 mod linear;
 mod moves;
 mod normal;
 mod pool;
 mod reduce;
+mod rewritten;
 mod select;
+mod transposed;
 
 use crate::case::{Case, NO_F64, case};
 use crate::numbers::Sampler;
@@ -26,6 +29,9 @@ pub fn cases() -> Vec<Case> {
         moves::cases(),
         select::cases(),
         layouts::cases(),
+        rewritten::cases(),
+        fused::cases(),
+        transposed::cases(),
     ]
     .concat()
 }
