@@ -11,10 +11,9 @@ pub(super) fn conv(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry
     let rank = geometry.kernel.len();
     let (mut x, output) = (x.clone(), tape.shape(dy)[2..].to_vec());
     let mut end = Vec::new();
-    for axis in 0..rank {
+    for (axis, &positions) in output.iter().enumerate() {
         let size = tape.shape(&x)[axis + 2] as i64;
-        let reach =
-            (output[axis] - 1) * geometry.strides[axis] + geometry.dilations[axis] * (geometry.kernel[axis] - 1);
+        let reach = (positions - 1) * geometry.strides[axis] + geometry.dilations[axis] * (geometry.kernel[axis] - 1);
         let beyond = (reach + 1) as i64 - size - geometry.pads[axis] as i64;
         if beyond < 0 {
             x = tape.slice(&x, axis + 2, 0, (size + beyond) as usize);
