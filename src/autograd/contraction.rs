@@ -72,10 +72,3 @@ pub struct Use {
     pub contraction: Contraction,
     pub views: Vec<View>,
 }
-
-impl View {
-    /// Whether the elements keep their order.
-    pub fn keeps_order(&self) -> bool {
-        matches!(self, View::Reshape { .. })
-    }
-}

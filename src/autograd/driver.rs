@@ -1,5 +1,6 @@
 //! The reverse pass: reachability, sums of gradients, broadcasting, types. Rules know none of it.
 
+use super::lower;
 use super::objective::{self, Objective};
 use super::rules::{self, Gradient};
 use super::tape::broadcast;
@@ -58,8 +59,8 @@ pub fn check_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> Result<(), Gra
         }
         match rules::find(node, graph.opset()).map(|row| &row.gradient) {
             Some(Gradient::Zero(_)) => continue,
-            Some(Gradient::Rule(_)) => {}
-            None => {
+            Some(Gradient::Rule(_) | Gradient::Rewrite(_)) => {}
+            Some(Gradient::Internal) | None => {
                 let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
                 *missing.entry(printable(&format!("{domain}{}", node.op))).or_default() += 1;
             }
@@ -85,9 +86,9 @@ pub fn differentiate(
     reduction: Reduction,
 ) -> Result<Backward, GradError> {
     check_rules(&specialised.graph, parameters)?;
-    let forward = specialised.graph.nodes.clone();
     let outputs = specialised.graph.outputs.clone();
-    let tape = Tape::new(specialised)?;
+    let tape = Tape::new(specialised, parameters)?;
+    let forward = tape.graph.nodes.clone();
     let views = views(&tape, &forward, parameters);
     let mut driver = Driver { tape, views, reduction, grads: BTreeMap::new(), uses: BTreeMap::new(), mixed: None };
     let wanted = driver.wanted(&forward);
@@ -144,7 +145,7 @@ impl Driver {
             if let (Some(input), Some(grad)) = (input, grad)
                 && wanted.contains(input)
             {
-                self.contribute(node, input, grad)?;
+                self.contribute(node, input, grad);
             }
         }
         Ok(())
@@ -156,11 +157,11 @@ impl Driver {
         parts.into_iter().reduce(|a, b| self.tape.add(&a, &b))
     }
 
-    fn contribute(&mut self, node: &Node, input: &Name, grad: Grad) -> Result<(), GradError> {
+    fn contribute(&mut self, node: &Node, input: &Name, grad: Grad) {
         if let Some((parameter, views)) = self.views.get(input).cloned() {
             let contraction = self.contraction(node, input, grad);
             self.uses.entry(parameter).or_default().push(Use { contraction, views });
-            return Ok(());
+            return;
         }
         let shape = self.tape.shape(input);
         let value = match grad {
@@ -180,13 +181,10 @@ impl Driver {
                 let product = self.tape.matmul(&left, &right);
                 self.tape.reshape(&product, &shape)
             }
-            Grad::Conv { .. } | Grad::Rows { .. } => {
-                let reason = format!("operand '{}' is computed from parameters", printable(input));
-                return Err(GradError::unsupported(node, reason));
-            }
+            Grad::Conv { x, dy, geometry } => lower::conv(&mut self.tape, &x, &dy, &geometry),
+            Grad::Rows { indices, dy } => lower::rows(&mut self.tape, &indices, &dy, &shape),
         };
         self.grads.entry(input.clone()).or_default().push(value);
-        Ok(())
     }
 
     /// The gradient of a value of the given shape from that of the value broadcast.

@@ -7,7 +7,9 @@
 
 mod contraction;
 mod driver;
+mod lower;
 pub mod objective;
+mod rewrite;
 pub mod roles;
 pub mod rules;
 mod tape;

@@ -1,7 +1,7 @@
 //! The only builder of new nodes and names. It knows type, shape and sample layout of every value.
 
 use super::GradError;
-use super::rules;
+use super::rules::{self, Gradient, Rewrite};
 use crate::graph::{Graph, Input, Name, Node, attribute};
 use crate::specialise::Specialised;
 use crate::specialise::samples::{self, Facts, Layout};
@@ -9,6 +9,7 @@ use crate::tensor::{DType, Tensor};
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
 use onnx_protobuf::AttributeProto;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Names that the tape makes start with this; a model's own names never do.
@@ -19,25 +20,75 @@ pub struct Tape {
     pub(super) graph: Graph,
     pub(super) facts: Facts,
     made: usize,
+    /// The name of the node that is being rewritten.
+    within: Option<String>,
 }
 
 impl Tape {
-    /// Starts from a specialised graph, and notes the sample layout of its values.
+    /// Starts from a specialised graph, rewrites what has a rewriting, and notes the sample layout of its values.
     ///
     /// # Errors
-    /// A name of the model starts with the reserved prefix.
-    pub(super) fn new(specialised: Specialised) -> Result<Tape, GradError> {
-        let Specialised { graph, facts } = specialised;
+    /// A name of the model starts with the reserved prefix; a node between the parameters and the outputs
+    /// cannot be rewritten.
+    pub(super) fn new(specialised: Specialised, parameters: &BTreeSet<Name>) -> Result<Tape, GradError> {
+        let Specialised { mut graph, facts } = specialised;
         let taken = facts.kinds.keys().find(|name| name.starts_with(PREFIX));
         if let Some(name) = taken {
             return Err(GradError::ReservedName { name: crate::error::printable(name) });
         }
-        let nodes = graph.nodes.clone();
-        let mut tape = Tape { graph, facts, made: 0 };
-        for node in &nodes {
-            tape.note_layout(node);
+        let nodes = std::mem::take(&mut graph.nodes);
+        let mut read: BTreeSet<Name> = graph.outputs.iter().cloned().collect();
+        read.extend(nodes.iter().flat_map(|n| n.inputs.iter().flatten().cloned().chain(n.captured())));
+        let mut reached = parameters.clone();
+        let mut tape = Tape { graph, facts, made: 0, within: None };
+        for node in nodes {
+            let depends = node.inputs.iter().flatten().any(|i| reached.contains(i));
+            if depends {
+                reached.extend(node.outputs.iter().flatten().cloned());
+            }
+            let rewritten = match rules::find(&node, tape.graph.opset()).map(|row| &row.gradient) {
+                Some(Gradient::Rewrite(rewrite)) => Some(tape.rewrite(&node, *rewrite, &read)),
+                _ => None,
+            };
+            match rewritten {
+                Some(Ok(())) => {}
+                Some(Err(error)) if depends => return Err(error),
+                _ => {
+                    tape.note_layout(&node);
+                    tape.graph.nodes.push(node);
+                }
+            }
         }
         Ok(tape)
+    }
+
+    /// Writes a node of the model as nodes that have rules. Outputs keep their names.
+    fn rewrite(&mut self, node: &Node, rewrite: Rewrite, read: &BTreeSet<Name>) -> Result<(), GradError> {
+        let named = || node.outputs.iter().flatten().next().map(|o| o.to_string()).unwrap_or_default();
+        self.within = Some(if node.name.is_empty() { named() } else { node.name.clone() });
+        let values = rewrite(node, self);
+        self.within = None;
+        let mut values = values?;
+        values.resize(node.outputs.len(), None);
+        let wanted = node.outputs.iter().zip(values).filter_map(|(o, v)| o.as_ref().map(|o| (o, v)));
+        let wanted: Vec<(&Name, Option<Name>)> = wanted.filter(|(o, _)| read.contains(*o)).collect();
+        if let Some((output, _)) = wanted.iter().find(|(_, value)| value.is_none()) {
+            let reason = format!("its output '{}' is used", crate::error::printable(output));
+            return Err(GradError::unsupported(node, reason));
+        }
+        for (output, value) in wanted {
+            let identity = Node {
+                name: format!("{PREFIX}{output}"),
+                domain: String::new(),
+                op: "Identity".into(),
+                inputs: vec![value],
+                outputs: vec![Some(output.clone())],
+                attributes: vec![],
+            };
+            self.note_layout(&identity);
+            self.graph.nodes.push(identity);
+        }
+        Ok(())
     }
 
     fn note_layout(&mut self, node: &Node) {
@@ -148,7 +199,7 @@ impl Tape {
     ) -> Name {
         let output = self.fresh(op);
         let node = Node {
-            name: output.to_string(),
+            name: self.within.as_ref().map_or_else(|| output.to_string(), |within| format!("{within}/{output}")),
             domain: String::new(),
             op: op.to_string(),
             inputs: inputs.iter().map(|&i| Some(i.clone())).collect(),

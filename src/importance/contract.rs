@@ -136,8 +136,8 @@ fn accumulate_as<T: Real>(
 }
 
 /// Whether elements are seen in another order or number than the parameter has them.
-fn moved(views: &[View]) -> bool {
-    !views.iter().all(|v| matches!(v, View::Reshape { .. }))
+pub(super) fn moved(views: &[View]) -> bool {
+    views.iter().any(|v| !matches!(v, View::Reshape { .. }))
 }
 
 fn rows_per_sample(operand: &Operand, batch: usize) -> usize {

@@ -4,7 +4,7 @@
 
 use super::ImportanceError;
 use super::columns::Image;
-use super::contract::{Part, Power, Real, Values, get};
+use super::contract::{Part, Power, Real, Values, get, moved};
 use crate::autograd::{Contraction, Weight};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayViewMut2, s};
@@ -35,7 +35,7 @@ pub(super) fn accumulate<T: Real>(
 ) -> Result<bool, ImportanceError> {
     let [only] = &weight.uses[..] else { return Ok(false) };
     let apart = only.contraction.operands().iter().any(|o| o.samples.is_some());
-    if !apart || !only.views.iter().all(|view| view.keeps_order()) {
+    if !apart || moved(&only.views) {
         return Ok(false);
     }
     let (groups, rows, width) = match &only.contraction {

@@ -126,9 +126,9 @@ pub fn inspect(path: &Path, common: &Common) -> Result<Summary, Error> {
         let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
         let name = printable(&format!("{domain}{}", node.op));
         match rules::find(node, graph.opset()).map(|row| &row.gradient) {
-            Some(Gradient::Rule(_)) => {}
+            Some(Gradient::Rule(_) | Gradient::Rewrite(_)) => {}
             Some(Gradient::Zero(_)) => drop(zero.insert(name.clone())),
-            None => drop(missing.insert(name.clone())),
+            Some(Gradient::Internal) | None => drop(missing.insert(name.clone())),
         }
         *operators.entry(name).or_default() += 1;
     }

@@ -61,7 +61,7 @@ fn empty(opset: i64) -> Graph {
         constants: BTreeMap::new(),
         inputs: vec![],
         outputs: vec![],
-        opsets: BTreeMap::from([(String::new(), opset)]),
+        opsets: BTreeMap::from([(String::new(), opset), ("com.microsoft".into(), 1)]),
         ir_version: if opset > 20 { 10 } else { 8 },
     }
 }

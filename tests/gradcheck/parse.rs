@@ -1,5 +1,5 @@
 //! Nodes written as `y, z = Op<name=1, list=[1,2], real=0.5, text="x">(a, , b)`, one after another with
-//! `;` between. An absent operand is left out between its commas.
+//! `;` between. An operator of another domain is written `domain.Op`. An absent operand is left out between its commas.
 
 use onnx_protobuf::AttributeProto;
 use onnx_unlearn::graph::{Name, Node, attribute};
@@ -20,7 +20,8 @@ fn node(text: &str) -> Node {
         None => (head, vec![]),
     };
     let (inputs, outputs) = (names(inputs), names(outputs));
-    Node { name: String::new(), domain: String::new(), op: op.into(), inputs, outputs, attributes }
+    let (domain, op) = op.rsplit_once('.').unwrap_or(("", op));
+    Node { name: String::new(), domain: domain.into(), op: op.into(), inputs, outputs, attributes }
 }
 
 fn names(text: &str) -> Vec<Option<Name>> {

@@ -34,6 +34,32 @@ pub(super) fn conv(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grad
     Ok(vec![Some(dx.into()), Some(dw), Some(Grad::Reshaped { value: dy, shape: aligned })])
 }
 
+/// `Y = Wᵀ ⋆ X + b`, the transposed convolution: `dX` is the convolution of `dY` with `W`, `dW` that of a
+/// convolution from `dY` to `X`; `db = Σ dY` over all but channels.
+pub(super) fn transposed_forward(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let (x, w) = (node.required(0)?, node.required(1)?);
+    let windows = Windows::transposed(node, tape, x, &dy, tape.shape(w)[2..].to_vec())?;
+    let (pads, beyond) = windows.transposed_pads();
+    let mut reached = dy.clone();
+    for (axis, &unused) in beyond.iter().enumerate() {
+        let size = tape.shape(&dy)[axis + 2];
+        reached = tape.slice(&reached, axis + 2, 0, size - unused as usize);
+    }
+    let geometry = windows.geometry;
+    let attributes = vec![
+        attribute("strides", to_i64(&geometry.strides)),
+        attribute("dilations", to_i64(&geometry.dilations)),
+        attribute("pads", pads),
+        attribute("group", geometry.group as i64),
+    ];
+    let kind = (tape.dtype(x), tape.shape(x));
+    let dx = tape.node("Conv", &[&reached, w], attributes, kind);
+    let aligned = [&[tape.shape(&dy)[1]], &vec![1; geometry.kernel.len()][..]].concat();
+    let dw = Grad::Conv { x: dy.clone(), dy: x.clone(), geometry };
+    Ok(vec![Some(dx.into()), Some(dw), Some(Grad::Reshaped { value: dy, shape: aligned })])
+}
+
 /// The transposed convolution of `dy` with `kernel` that undoes the shape of `windows`.
 pub(super) fn transposed(tape: &mut Tape, dy: &Name, kernel: &Name, windows: &Windows, shape: Vec<usize>) -> Name {
     let geometry = &windows.geometry;

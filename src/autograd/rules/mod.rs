@@ -21,6 +21,7 @@ mod trigonometry;
 mod variadic;
 mod window;
 
+use super::rewrite::{fused, normal};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -29,14 +30,23 @@ use std::ops::RangeInclusive;
 /// The gradients of the inputs of a node from those of its outputs.
 pub type Rule = fn(&Node, &[Option<Name>], &mut Tape) -> Result<Vec<Option<Grad>>, GradError>;
 
+/// The outputs of a node, none for one that cannot be had, computed by nodes that have rules.
+pub type Rewrite = fn(&Node, &mut Tape) -> Result<Vec<Option<Name>>, GradError>;
+
 pub enum Gradient {
     Rule(Rule),
+    /// The node is replaced by others before the reverse pass.
+    Rewrite(Rewrite),
+    /// Rules write it and its sample layout is known; one that the model holds has no gradient.
+    Internal,
     /// The gradient is zero wherever it exists, for this reason.
     Zero(&'static str),
 }
 
-/// One operator of the default domain.
+/// One operator.
 pub struct Row {
+    /// The empty string for the default domain.
+    pub domain: &'static str,
     pub op: &'static str,
     pub opsets: RangeInclusive<i64>,
     pub gradient: Gradient,
@@ -56,11 +66,34 @@ impl Row {
 const OPSETS: RangeInclusive<i64> = 13..=24;
 
 const fn row(op: &'static str, rule: Rule, samples: SampleRule, weights: &'static [(usize, &'static str)]) -> Row {
-    Row { op, opsets: OPSETS, gradient: Gradient::Rule(rule), samples, weights }
+    Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Rule(rule), samples, weights }
 }
 
 const fn zero(op: &'static str, reason: &'static str, samples: SampleRule) -> Row {
-    Row { op, opsets: OPSETS, gradient: Gradient::Zero(reason), samples, weights: &[] }
+    Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Zero(reason), samples, weights: &[] }
+}
+
+/// A row of an operator that is replaced by others, which then tell how the samples lie.
+const fn rewritten(op: &'static str, rewrite: Rewrite, weights: &'static [(usize, &'static str)]) -> Row {
+    Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Rewrite(rewrite), samples: samples::never, weights }
+}
+
+impl Row {
+    /// The row for these opsets alone.
+    const fn at(self, opsets: RangeInclusive<i64>) -> Row {
+        Row { opsets, ..self }
+    }
+
+    /// The row of an operator that ONNX Runtime's optimiser writes.
+    const fn of_microsoft(self) -> Row {
+        Row { domain: MICROSOFT, ..self }
+    }
+}
+
+const MICROSOFT: &str = "com.microsoft";
+
+const fn internal(op: &'static str, samples: SampleRule) -> Row {
+    Row { gradient: Gradient::Internal, ..zero(op, "", samples) }
 }
 
 const STEP: &str = "piecewise constant";
@@ -76,6 +109,9 @@ const GEMM: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix"), (2, "bias")];
 const MATRIX: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix")];
 const NORM: &[(usize, &str)] = &[(1, "normalisation scale"), (2, "normalisation bias")];
 const SLOPE: &[(usize, &str)] = &[(1, "slope")];
+const SCALE: &[(usize, &str)] = &[(1, "normalisation scale")];
+const SKIP: &[(usize, &str)] = &[(2, "normalisation scale"), (3, "normalisation bias"), (4, "bias")];
+const SKIP_SIMPLE: &[(usize, &str)] = &[(2, "normalisation scale"), (3, "bias")];
 const TABLE_ROWS: &[(usize, &str)] = &[(0, "embedding table")];
 const TOKEN: &[(usize, &str)] = &[(0, "token")];
 const TOKENS: &[(usize, &str)] = &[(usize::MAX, "token")];
@@ -100,6 +136,7 @@ pub static TABLE: &[Row] = &[
     row("Cosh", trigonometry::cosh, samples::elementwise, &[]),
     row("CumSum", rearrange::cum_sum, samples::axes::mixes_axis_input, &[]),
     row("DepthToSpace", rearrange::depth_to_space, samples::first_axis, &[]),
+    row("ConvTranspose", conv::transposed_forward, samples::first_axis, CONV),
     row("Div", arithmetic::div, samples::elementwise, &[]),
     row("Dropout", shape::dropout, samples::elementwise, &[]),
     row("Elu", curve::elu, samples::elementwise, &[]),
@@ -115,11 +152,17 @@ pub static TABLE: &[Row] = &[
     row("GlobalMaxPool", rearrange::global_max, samples::first_axis, &[]),
     row("HardSigmoid", curve::hard_sigmoid, samples::elementwise, &[]),
     row("HardSwish", curve::hard_swish, samples::elementwise, &[]),
+    rewritten("GlobalLpPool", normal::global_lp_pool, &[]),
+    rewritten("GroupNormalization", normal::group, NORM).at(18..=24),
     row("Identity", shape::same, samples::elementwise, &[]),
+    rewritten("InstanceNormalization", normal::instance, NORM),
+    rewritten("LRN", normal::local_response, &[]),
     row("LayerNormalization", normalisation::layer, samples::mixes_from_axis, NORM),
     row("LeakyRelu", activation::leaky_relu, samples::elementwise, &[]),
     row("Log", arithmetic::log, samples::elementwise, &[]),
     row("LogSoftmax", attend::log_softmax, samples::mixes_axis, &[]),
+    rewritten("LpNormalization", normal::lp, &[]),
+    rewritten("LpPool", normal::lp_pool, &[]),
     row("MatMul", matmul::matmul, samples::matmul, MATRIX),
     row("Max", variadic::extreme, samples::elementwise, &[]),
     row("MaxPool", pool::max, samples::first_axis, &[]),
@@ -127,11 +170,13 @@ pub static TABLE: &[Row] = &[
     row("Min", variadic::extreme, samples::elementwise, &[]),
     row("Mish", curve::mish, samples::elementwise, &[]),
     row("Mod", variadic::modulo, samples::elementwise, &[]),
+    rewritten("MeanVarianceNormalization", normal::mean_variance, &[]),
     row("Mul", arithmetic::mul, samples::elementwise, FACTOR),
     row("Neg", arithmetic::neg, samples::elementwise, &[]),
     row("PRelu", curve::prelu, samples::elementwise, SLOPE),
     row("Pad", select::pad, samples::pad, &[]),
     row("Pow", arithmetic::pow, samples::elementwise, &[]),
+    rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=24),
     row("Reciprocal", arithmetic::reciprocal, samples::elementwise, &[]),
     row("ReduceL1", norms::l1, samples::reduction, &[]),
     row("ReduceL2", norms::l2, samples::reduction, &[]),
@@ -149,6 +194,7 @@ pub static TABLE: &[Row] = &[
     row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
     row("Sin", trigonometry::sin, samples::elementwise, &[]),
     row("Sinh", trigonometry::sinh, samples::elementwise, &[]),
+    rewritten("SimplifiedLayerNormalization", normal::root_mean_square, SCALE),
     row("Slice", select::slice, samples::slice, &[]),
     row("Softmax", attend::softmax, samples::mixes_axis, &[]),
     row("Softplus", curve::softplus, samples::elementwise, &[]),
@@ -169,6 +215,14 @@ pub static TABLE: &[Row] = &[
     row("Trilu", rearrange::trilu, samples::axes::matrices, &[]),
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
     row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
+    rewritten("BiasGelu", fused::gelu, &[(1, "bias")]).of_microsoft(),
+    rewritten("FastGelu", fused::fast_gelu, &[(1, "bias")]).of_microsoft(),
+    rewritten("FusedConv", fused::conv, CONV).of_microsoft(),
+    rewritten("FusedMatMul", fused::matmul, MATRIX).of_microsoft(),
+    rewritten("Gelu", fused::gelu, &[]).of_microsoft(),
+    rewritten("QuickGelu", fused::quick_gelu, &[]).of_microsoft(),
+    rewritten("SkipLayerNormalization", fused::skip_layer, SKIP).of_microsoft(),
+    rewritten("SkipSimplifiedLayerNormalization", fused::skip_simplified, SKIP_SIMPLE).of_microsoft(),
     zero("And", TRUTH, samples::elementwise),
     zero("ArgMax", INDEX, samples::reduction),
     zero("ArgMin", INDEX, samples::reduction),
@@ -190,16 +244,12 @@ pub static TABLE: &[Row] = &[
     zero("Size", SHAPE, samples::never),
     zero("Xor", TRUTH, samples::elementwise),
     // Written by rules, never differentiated.
-    zero("ConvTranspose", "only rules write it", samples::first_axis),
-    zero("ScatterElements", "only rules write it", samples::scatter_elements),
+    internal("ScatterElements", samples::scatter_elements),
 ];
 
 /// The row of a node's operator at the graph's opset of the default domain.
 pub fn find(node: &Node, opset: i64) -> Option<&'static Row> {
-    if !node.domain.is_empty() {
-        return None;
-    }
-    TABLE.iter().find(|row| row.op == node.op && row.opsets.contains(&opset))
+    TABLE.iter().find(|row| row.op == node.op && row.domain == node.domain && row.opsets.contains(&opset))
 }
 
 /// The gradient of the first output, which the driver has made sure of for operators with one output.

@@ -95,7 +95,7 @@ pub(super) fn gather(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gr
     let (data, indices) = (node.required(0)?, node.required(1)?);
     let (from, picked) = (tape.shape(data), tape.shape(indices));
     let axis = node.axis("axis", 0, from.len())?;
-    if axis == 0 && tape.constant_value(data).is_some() {
+    if axis == 0 {
         return Ok(vec![Some(Grad::Rows { indices: indices.clone(), dy }), None]);
     }
     // One entry of the flattened indices for each element of dy along the axis.

@@ -54,6 +54,38 @@ impl Windows {
         Ok(Windows { input, output, geometry, end })
     }
 
+    /// The windows of the convolution from `y` to `x` that a transposed convolution of `x` into `y` undoes.
+    ///
+    /// # Errors
+    /// Attributes that do not fit the rank.
+    pub fn transposed(node: &Node, tape: &Tape, x: &Name, y: &Name, kernel: Vec<usize>) -> Result<Windows, GradError> {
+        let rank = kernel.len();
+        let explicit = Node {
+            attributes: node.attributes.iter().filter(|a| a.name != "auto_pad").cloned().collect(),
+            ..node.clone()
+        };
+        let mut windows = Windows::new(&explicit, tape, y, x, kernel)?;
+        let mode = node.string("auto_pad").unwrap_or("NOTSET");
+        let asked = node.ints("output_shape").is_some_and(|s| !s.is_empty());
+        let extra = node.ints("output_padding").unwrap_or_default();
+        for i in 0..rank {
+            // What the windows reach beyond the output at both ends together.
+            let total = windows.end[i] + windows.geometry.pads[i] as i64;
+            let padding = (total + extra.get(i).copied().unwrap_or(0)).max(0);
+            let begin = match mode {
+                "SAME_UPPER" => padding / 2,
+                "SAME_LOWER" => padding - padding / 2,
+                _ if asked => padding - padding / 2,
+                "VALID" => 0,
+                _ => windows.geometry.pads[i] as i64,
+            };
+            windows.geometry.pads[i] = begin as usize;
+            windows.end[i] = total - begin;
+        }
+        windows.geometry.group = node.int("group").unwrap_or(1).max(1) as usize;
+        Ok(windows)
+    }
+
     /// Padding in the order of the attribute `pads`, and `output_padding`, of the transposed convolution
     /// that takes the output's shape back to the input's.
     pub fn transposed_pads(&self) -> (Vec<i64>, Vec<i64>) {

@@ -4,6 +4,7 @@ mod arithmetic;
 mod conv;
 mod curves;
 mod elementwise;
+mod fused;
 mod layouts;
 mod linear;
 mod moves;
@@ -12,7 +13,9 @@ mod norms;
 mod pool;
 mod rearrange;
 mod reduce;
+mod rewritten;
 mod select;
+mod transposed;
 
 use crate::case::{Case, NO_F64, case};
 use crate::numbers::Sampler;
@@ -32,6 +35,9 @@ pub fn cases() -> Vec<Case> {
         moves::cases(),
         select::cases(),
         layouts::cases(),
+        rewritten::cases(),
+        fused::cases(),
+        transposed::cases(),
     ]
     .concat()
 }

@@ -1,0 +1,63 @@
+//! Weight gradients in standard operators, for weights that are themselves computed. They are sums over
+//! the batch: samples cannot be told apart in them.
+
+use super::{ConvGeometry, Tape};
+use crate::graph::{Name, attribute};
+use crate::tensor::DType;
+
+/// `dW[m, c, k] = Σ over n, p of dY[n, m, p] X[n, c, s p + d k - pad]`: a convolution of the samples as
+/// channels, whose strides and dilations are exchanged.
+pub(super) fn conv(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry) -> Name {
+    let rank = geometry.kernel.len();
+    let (mut x, output) = (x.clone(), tape.shape(dy)[2..].to_vec());
+    let mut end = Vec::new();
+    for (axis, &positions) in output.iter().enumerate() {
+        let size = tape.shape(&x)[axis + 2] as i64;
+        let reach = (positions - 1) * geometry.strides[axis] + geometry.dilations[axis] * (geometry.kernel[axis] - 1);
+        let beyond = (reach + 1) as i64 - size - geometry.pads[axis] as i64;
+        if beyond < 0 {
+            x = tape.slice(&x, axis + 2, 0, (size + beyond) as usize);
+        }
+        end.push(beyond.max(0));
+    }
+    let (x, channels) = grouped(tape, &x, geometry.group, [2, 1, 0]);
+    let (dy, _) = grouped(tape, dy, geometry.group, [1, 2, 0]);
+    let to_i64 = |values: &[usize]| values.iter().map(|&v| v as i64).collect::<Vec<_>>();
+    let attributes = vec![
+        attribute("strides", to_i64(&geometry.dilations)),
+        attribute("dilations", to_i64(&geometry.strides)),
+        attribute("pads", [to_i64(&geometry.pads), end].concat()),
+        attribute("group", geometry.group as i64),
+    ];
+    let shape = [&[channels, tape.shape(&dy)[0]], &geometry.kernel[..]].concat();
+    let kind = (tape.dtype(&dy), shape);
+    let dw = tape.node("Conv", &[&x, &dy], attributes, kind);
+    let order: Vec<usize> = [1, 0].into_iter().chain(2..rank + 2).collect();
+    tape.transpose(&dw, &order)
+}
+
+/// From `[samples, groups · channels, …]` with the three leading axes in another order, the first two or the last
+/// two of which are merged so that two are left; and the number of channels in a group.
+fn grouped(tape: &mut Tape, value: &Name, group: usize, order: [usize; 3]) -> (Name, usize) {
+    let shape = tape.shape(value);
+    let (samples, channels) = (shape[0], shape[1] / group);
+    let apart = tape.reshape(value, &[&[samples, group, channels], &shape[2..]].concat());
+    let perm: Vec<usize> = order.into_iter().chain(3..shape.len() + 1).collect();
+    let moved = tape.transpose(&apart, &perm);
+    let leading = if order[0] == 2 { [channels, group * samples] } else { [group * channels, samples] };
+    (tape.reshape(&moved, &[&leading, &shape[2..]].concat()), channels)
+}
+
+/// Rows of `dY` added at `indices` of zeros of the given shape.
+pub(super) fn rows(tape: &mut Tape, indices: &Name, dy: &Name, shape: &[usize]) -> Name {
+    let count: usize = tape.shape(indices).iter().product();
+    let flat = [&[count], &shape[1..]].concat();
+    let updates = tape.reshape(dy, &flat);
+    let positions = tape.cast(indices, DType::I64);
+    let positions = tape.reshape(&positions, &[&[count], &vec![1; shape.len() - 1][..]].concat());
+    let positions = tape.expand(&positions, &flat);
+    let zeros = tape.zeros(dy, shape);
+    let kind = (tape.dtype(dy), shape.to_vec());
+    let attributes = vec![attribute("axis", 0), attribute("reduction", "add")];
+    tape.node("ScatterElements", &[&zeros, &positions, &updates], attributes, kind)
+}
