@@ -44,11 +44,8 @@ pub struct Backward {
     pub mixed: Option<String>,
 }
 
-/// Finds every operator between the parameters and the outputs that has no gradient rule.
-///
-/// # Errors
-/// All of them in one message, each with its number of nodes.
-pub fn check_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> Result<(), GradError> {
+/// Every operator between the parameters and the outputs that has no gradient rule, with its number of nodes.
+pub fn missing_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> BTreeMap<String, usize> {
     let mut graph = graph.clone();
     graph.prune();
     let mut reached: BTreeSet<&Name> = parameters.iter().collect();
@@ -67,6 +64,15 @@ pub fn check_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> Result<(), Gra
         }
         reached.extend(node.outputs.iter().flatten());
     }
+    missing
+}
+
+/// Checks that every operator between the parameters and the outputs has a gradient rule.
+///
+/// # Errors
+/// All that have none in one message, each with its number of nodes.
+pub fn check_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> Result<(), GradError> {
+    let missing = missing_rules(graph, parameters);
     if missing.is_empty() {
         return Ok(());
     }

@@ -109,7 +109,7 @@ fn readers(graph: &Graph) -> Readers<'_> {
 /// The role of a constant that is a weight, or why it is none.
 fn judge(name: &Name, tensor: &Tensor, graph: &Graph, readers: &Readers) -> Result<String, String> {
     if !tensor.dtype().is_float() {
-        return Err(format!("{}, not floating point", tensor.dtype()));
+        return Err("not floating point".into());
     }
     if tensor.dtype() == DType::BF16 {
         return Err("bfloat16 is not supported yet".into());

@@ -148,13 +148,13 @@ pub enum RuntimeAction {
 #[derive(Args, Clone, Copy, Default)]
 pub struct Output {
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
     /// No progress bar, no warnings
-    #[arg(short, long)]
+    #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Longer tables
-    #[arg(short, long)]
+    #[arg(short, long, global = true)]
     pub verbose: bool,
 }
 

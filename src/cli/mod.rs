@@ -7,6 +7,7 @@ mod show;
 
 use args::{Cli, Command};
 use clap::Parser;
+use onnx_unlearn::error::printable;
 use std::io::Write;
 
 /// Runs the command line and gives the exit code.
@@ -23,8 +24,9 @@ pub fn run() -> u8 {
     match run::command(&cli.command) {
         Ok(()) => 0,
         Err(error) => {
-            let message = format!("{:#}", error.source);
-            eprintln!("error: {message}");
+            // Messages hold their causes already. A reader of standard error that has gone away is no panic.
+            let message = printable(&error.source.to_string().replace('\n', " "));
+            let _ = writeln!(std::io::stderr(), "error: {message}");
             error.kind as u8
         }
     }
@@ -35,7 +37,7 @@ fn print(text: &str) -> Result<(), std::io::Error> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        other => other.map_err(|e| std::io::Error::new(e.kind(), format!("standard output cannot be written: {e}"))),
     }
 }
 

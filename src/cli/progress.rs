@@ -3,6 +3,7 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use onnx_unlearn::error::printable;
 use onnx_unlearn::pipeline::Observer;
+use std::io::Write;
 
 /// A progress bar with rate and time left, where standard error is a terminal.
 pub struct Progress {
@@ -49,10 +50,15 @@ impl Observer for Progress {
         }
         let line = format!("warning: {}", printable(text));
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say(&line)),
+            None => say(&line),
         }
     }
+}
+
+/// A reader of standard error that has gone away is no panic.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 impl Drop for Progress {

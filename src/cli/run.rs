@@ -12,6 +12,9 @@ use onnx_unlearn::write::{check_output, diff, write_all};
 use serde::Serialize;
 use std::path::Path;
 
+/// Name of the report in its folder.
+const REPORT: &str = "report.json";
+
 /// A message and its exit code.
 pub struct Failure {
     pub kind: Kind,
@@ -56,6 +59,7 @@ pub fn command(command: &Command) -> Result<(), Failure> {
                 (_, Some(path), _) => Reference::Full(path.clone()),
                 (_, _, path) => Reference::Profile(path.clone().unwrap_or_default()),
             };
+            check_report(target)?;
             let job = Forget {
                 model: model.clone(),
                 forget: forget.clone(),
@@ -70,14 +74,14 @@ pub fn command(command: &Command) -> Result<(), Failure> {
             return rewritten(outcome, target.report.as_deref(), progress, &output);
         }
         Command::Importance { model, data, out, objective, common, .. } => {
-            check_output(out, &[model.clone(), data.clone()])?;
             let settings = objective.to_settings();
-            let profile = pipeline::importance(model, data, &settings, &common.to_common(), &mut progress)?;
+            let profile = pipeline::importance(model, data, out, &settings, &common.to_common(), &mut progress)?;
             write_all(&[(out.clone(), profile.to_bytes()?)])?;
             let summary = show::ProfileSummary::of(&profile, out);
             text(output.json, &summary, || summary.table())
         }
         Command::Dampen { model, forget_profile, profile, alpha, target, common, .. } => {
+            check_report(target)?;
             let job = Dampen {
                 model: model.clone(),
                 forget_profile: forget_profile.clone(),
@@ -151,15 +155,32 @@ fn rewritten(
     outcome.failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
+/// Checks, before any work, that the report can be written: once the new model is there, it is too late.
+fn check_report(target: &super::args::TargetArgs) -> Result<(), Failure> {
+    let Some(folder) = &target.report else { return Ok(()) };
+    let report = folder.join(REPORT);
+    if std::path::absolute(&report)? == std::path::absolute(&target.out)? {
+        return Err(Error::Usage(format!("{}: the report and the new model need two paths", report.display())).into());
+    }
+    let folder = folder.ancestors().find(|f| f.exists()).unwrap_or(Path::new("."));
+    Ok(check_output(&folder.join(REPORT), &[])?)
+}
+
 fn write_report(folder: &Path, content: &str) -> Result<(), Failure> {
     fs_err::create_dir_all(folder)?;
-    Ok(write_all(&[(folder.join("report.json"), content.as_bytes())])?)
+    Ok(write_all(&[(folder.join(REPORT), content.as_bytes())])?)
 }
 
 fn text<T: Serialize>(as_json: bool, value: &T, table: impl FnOnce() -> String) -> String {
     if as_json { json(value) } else { table() }
 }
 
+/// JSON with every control character escaped: above ASCII, JSON itself does not ask for it, a terminal does.
 fn json<T: Serialize>(value: &T) -> String {
-    serde_json::to_string_pretty(value).map(|text| text + "\n").unwrap_or_default()
+    let text = serde_json::to_string_pretty(value).map(|text| text + "\n").unwrap_or_default();
+    let escape = |c: char| match c.is_control() && c != '\n' {
+        true => format!("\\u{:04x}", c as u32),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
 }

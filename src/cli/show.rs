@@ -62,15 +62,16 @@ pub fn summary(path: &Path, summary: &Summary) -> String {
         let shape = |p: &Port| p.shape.iter().map(dimension).collect::<Vec<_>>().join("×");
         ports.iter().map(|p| format!("{} {} {}", printable(&p.name), p.dtype, shape(p))).collect::<Vec<_>>().join("; ")
     };
+    let producer = Some(summary.producer.trim()).filter(|name| !name.is_empty()).unwrap_or("an unnamed producer");
     let operators: Vec<String> = summary.operators.iter().map(|(op, n)| format!("{op} {n}")).collect();
     let rows = [
         ("model", path.display().to_string()),
-        ("opset", format!("{} (IR {}), from {}", summary.opset, summary.ir_version, summary.producer)),
+        ("opset", format!("{} (IR {}), from {}", summary.opset, summary.ir_version, producer)),
         ("inputs", ports(&summary.inputs)),
         ("outputs", ports(&summary.outputs)),
         ("weights", format!("{} that can be changed", count(summary.total_weights))),
         ("operators", operators.join(", ")),
-        ("no gradient", format!("{} (zero by definition)", names(&summary.without_gradient))),
+        ("zero gradient", names(&summary.without_gradient)),
         ("unsupported", names(&summary.unsupported)),
     ];
     text += &table(&["", ""], &[], rows.map(|(k, v)| vec![k.to_string(), v]));

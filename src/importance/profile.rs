@@ -2,8 +2,9 @@
 
 use super::{ImportanceError, Sums};
 use ndarray::{ArrayD, IxDyn};
-use safetensors::tensor::{Dtype, TensorView};
-use std::collections::{BTreeMap, HashMap};
+use safetensors::tensor::Dtype;
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Value of the key `format`.
@@ -25,17 +26,6 @@ pub struct Profile {
 impl Profile {
     /// The file: one F64 tensor for each weight, named as the initializer and of its shape, and metadata.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ImportanceError> {
-        let fail = |reason: String| ImportanceError::Profile { path: "profile".into(), reason };
-        let content: BTreeMap<&String, Vec<u8>> = self
-            .sums
-            .weights
-            .iter()
-            .map(|(name, sum)| (name, sum.iter().flat_map(|x| x.to_le_bytes()).collect()))
-            .collect();
-        let views = self.sums.weights.iter().map(|(name, sum)| {
-            TensorView::new(Dtype::F64, sum.shape().to_vec(), &content[name]).map(|view| (name.clone(), view))
-        });
-        let views = views.collect::<Result<Vec<_>, _>>().map_err(|e| fail(e.to_string()))?;
         let metadata = [
             ("format", FORMAT.to_string()),
             ("count", self.sums.count.to_string()),
@@ -46,8 +36,22 @@ impl Profile {
             ("data_sha256", self.data_sha256.clone()),
             ("shard", self.shard.clone()),
         ];
-        let metadata: HashMap<String, String> = metadata.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-        safetensors::serialize(views, Some(metadata)).map_err(|e| fail(e.to_string()))
+        // Written here, since the crate's own order of the metadata differs from run to run.
+        let metadata: BTreeMap<&str, String> = metadata.into_iter().collect();
+        let mut header = BTreeMap::from([("__metadata__", json!(metadata))]);
+        let mut end = 0;
+        for (name, sum) in &self.sums.weights {
+            let start = end;
+            end += 8 * sum.len();
+            header.insert(name, json!({"dtype": "F64", "shape": sum.shape(), "data_offsets": [start, end]}));
+        }
+        let fail = |e: serde_json::Error| ImportanceError::Profile { path: "profile".into(), reason: e.to_string() };
+        let mut header = serde_json::to_vec(&header).map_err(fail)?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header);
+        self.sums.weights.values().flatten().for_each(|x| bytes.extend(x.to_le_bytes()));
+        Ok(bytes)
     }
 
     /// Reads a profile.

@@ -5,11 +5,10 @@ use super::effect::measure_effect;
 use super::finish::{Draft, Outcome, Target, finish};
 use super::rewrite::{largest_ratio, rewrite};
 use super::verify::{Checks, verify};
-use super::{Common, Error, Observer, Opened, open, pass, profile, runtime};
+use super::{Common, Error, Observer, check_target, data_files, open, pass, profile, runtime};
 use crate::autograd::Reduction;
-use crate::data::DataSet;
 use crate::importance::{Importance, Profile, Settings};
-use crate::report::{self, File};
+use crate::report;
 use crate::write::{check_output, splice, write_all};
 use std::path::{Path, PathBuf};
 
@@ -59,14 +58,17 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
     let mut read: Vec<PathBuf> = inputs.iter().map(|f| f.path.clone()).collect();
     read.extend([job.forget.clone(), reference.to_path_buf()]);
     check_output(&job.target.output, &read)?;
-    let forget_set = data(&opened, "forget", &job.forget, common, &mut inputs)?;
+    let forget_set = opened.data(&job.forget, common)?;
+    inputs.extend(data_files(&forget_set, "forget"));
     if forget_set.is_empty() {
         return Err(Error::EmptySet { what: "forget", path: job.forget.clone() });
     }
     let other = match &job.reference {
         Reference::Profile(_) => None,
-        _ => Some(data(&opened, role, reference, common, &mut inputs)?),
+        _ => Some(opened.data(reference, common)?),
     };
+    inputs.extend(other.iter().flat_map(|set| data_files(set, role)));
+    check_target(&job.target.output, &inputs)?;
     alpha::check_possible(job, &forget_set, other.as_ref())?;
     let runtime = runtime(common, observer)?;
     let mut engine = Importance::new(&runtime, &opened.graph, &opened.weights, job.settings.clone())?;
@@ -126,15 +128,6 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
         warnings,
     };
     finish(draft, change, verified.guards, &opened.model, &spliced, &job.target)
-}
-
-/// Opens a data set and notes its files.
-fn data(opened: &Opened, role: &str, path: &Path, common: &Common, inputs: &mut Vec<File>) -> Result<DataSet, Error> {
-    let set = opened.data(path, common)?;
-    let file =
-        |(path, sha256): &(PathBuf, String)| File { role: role.into(), path: path.clone(), sha256: sha256.clone() };
-    inputs.extend(set.files().iter().map(file));
-    Ok(set)
 }
 
 /// A saved profile over all data must have been computed as the forget set's importance is.

@@ -24,8 +24,9 @@ use crate::data::DataSet;
 use crate::importance::{Importance, Profile, Settings, Sums};
 use crate::report::File;
 use crate::session::Runtime;
+use crate::write::check_output;
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Who is told how far the work is.
 pub trait Observer {
@@ -51,23 +52,28 @@ impl Observer for Quiet {
     }
 }
 
-/// One pass over a data set: the importance of every weight, as a profile.
+/// One pass over a data set: the importance of every weight, as a profile. Nothing is written; that
+/// `output` can be, and is none of the inputs, is checked before the work.
 ///
 /// # Errors
 /// Everything that reading, differentiating and running can meet; an empty data set.
 pub fn importance(
     model: &Path,
     data: &Path,
+    output: &Path,
     settings: &Settings,
     common: &Common,
     observer: &mut dyn Observer,
 ) -> Result<Profile, Error> {
-    let runtime = runtime(common, observer)?;
     let opened = open(model, common)?;
+    let mut inputs = opened.files();
     let set = opened.data(data, common)?;
+    inputs.extend(data_files(&set, "data"));
+    check_target(output, &inputs)?;
     if set.is_empty() {
         return Err(Error::EmptySet { what: "data", path: data.into() });
     }
+    let runtime = runtime(common, observer)?;
     let mut engine = Importance::new(&runtime, &opened.graph, &opened.weights, settings.clone())?;
     let sums = pass(&mut engine, &set, "importance", observer)?;
     Ok(Profile {
@@ -100,6 +106,18 @@ fn profile(path: &Path, role: &str, opened: &Opened, inputs: &mut Vec<File>) -> 
     let sha256 = format!("{:x}", Sha256::digest(&bytes));
     inputs.push(File { role: role.into(), path: path.into(), sha256 });
     Ok(profile)
+}
+
+/// The files of a data set for a report.
+fn data_files(set: &DataSet, role: &str) -> Vec<File> {
+    let file =
+        |(path, sha256): &(PathBuf, String)| File { role: role.into(), path: path.clone(), sha256: sha256.clone() };
+    set.files().iter().map(file).collect()
+}
+
+/// Refuses an output that is one of the files read, or that cannot be written.
+fn check_target(output: &Path, inputs: &[File]) -> Result<(), Error> {
+    Ok(check_output(output, &inputs.iter().map(|f| f.path.clone()).collect::<Vec<_>>())?)
 }
 
 /// Opens the runtime and passes its warnings on.

@@ -1,6 +1,7 @@
 //! A model made ready: read, checked, its weights chosen.
 
 use super::Error;
+use crate::autograd::missing_rules;
 use crate::autograd::roles::{Verdict, verdicts, weights};
 use crate::autograd::rules::{self, Gradient};
 use crate::data::{self, DataSet, InputSpec};
@@ -102,7 +103,7 @@ pub struct Summary {
     pub operators: BTreeMap<String, usize>,
     /// Operators whose gradient is zero by definition.
     pub without_gradient: Vec<String>,
-    /// Operators that have no rule.
+    /// Operators between weights and outputs that have no rule.
     pub unsupported: Vec<String>,
 }
 
@@ -115,20 +116,19 @@ pub fn inspect(path: &Path, common: &Common) -> Result<Summary, Error> {
     let graph = graph(&model, path)?;
     let mut parameters = verdicts(&graph);
     parameters.sort_by_key(|v| !v.weight);
+    let weights = parameters.iter().filter(|v| v.weight).map(|v| Name::from(v.name.as_str())).collect();
     let port = |v: model::ValueInfo| Port {
         name: v.name,
         dtype: v.dtype.map_or("not a tensor".into(), |d| d.to_string()),
         shape: v.shape,
     };
     let mut operators = BTreeMap::new();
-    let (mut zero, mut missing) = (BTreeSet::new(), BTreeSet::new());
+    let mut zero = BTreeSet::new();
     for node in &graph.nodes {
         let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
         let name = printable(&format!("{domain}{}", node.op));
-        match rules::find(node, graph.opset()).map(|row| &row.gradient) {
-            Some(Gradient::Rule(_) | Gradient::Rewrite(_)) => {}
-            Some(Gradient::Zero(_)) => drop(zero.insert(name.clone())),
-            Some(Gradient::Internal) | None => drop(missing.insert(name.clone())),
+        if let Some(Gradient::Zero(_)) = rules::find(node, graph.opset()).map(|row| &row.gradient) {
+            zero.insert(name.clone());
         }
         *operators.entry(name).or_default() += 1;
     }
@@ -143,6 +143,6 @@ pub fn inspect(path: &Path, common: &Common) -> Result<Summary, Error> {
         parameters,
         operators,
         without_gradient: zero.into_iter().collect(),
-        unsupported: missing.into_iter().collect(),
+        unsupported: missing_rules(&graph, &weights).into_keys().collect(),
     })
 }

@@ -3,13 +3,15 @@
 use super::open::graph;
 use super::{Common, Error, Observer, Opened};
 use crate::data::{Batch, DataSet};
+use crate::error::printable;
 use crate::graph::Graph;
 use crate::importance::padded;
 use crate::model::Model;
 use crate::report::Validation;
 use crate::session::{Runtime, RuntimeInfo};
 use crate::validate::second::{Bounds, Verdict, check};
-use crate::validate::{Evaluator, Guards, Limits, compare};
+use crate::validate::{Evaluator, Guards, Limits, ValidateError, compare};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Samples of each data set that the second runtime is run on, where the model leaves the number open.
@@ -76,6 +78,7 @@ pub(super) fn verify(
     let model = Model::read(new, &common.model_limits)?;
     let mut new_graph = graph(&model, new)?;
     new_graph.select_outputs(&common.outputs).map_err(|source| Error::Graph { path: new.into(), source })?;
+    check_inputs(&original.graph, &new_graph, new)?;
     let mut guards = Guards::default();
     guards.finite(new_graph.constants.iter().filter(|(n, _)| original.weights.contains(*n)).map(|(n, t)| (&**n, &**t)));
     let mut before = Evaluator::new(&original.graph, forget, runtime)?;
@@ -93,6 +96,20 @@ pub(super) fn verify(
         warnings.push(format!("guard {} was not checked: {}", guard.name, guard.note));
     }
     Ok(Verification { runtime: runtime.info(), validation, guards, warnings })
+}
+
+/// The new model takes what the original takes.
+fn check_inputs(original: &Graph, new: &Graph, path: &Path) -> Result<(), Error> {
+    let list = |graph: &Graph| {
+        let inputs = graph.inputs.iter().map(|i| format!("{} {}", printable(&i.name), i.dtype));
+        inputs.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let (expected, found) = (list(original), list(new));
+    if expected == found {
+        return Ok(());
+    }
+    let fault = format!("{} takes the inputs {found}, the original {expected}", path.display());
+    Err(ValidateError::Different(fault).into())
 }
 
 /// Runs the new model in tract on a few samples of each set and takes the worst result.

@@ -1,7 +1,9 @@
 //! The integration tests, one program so that the dependencies are linked once.
 
 mod autograd;
+mod cli;
 mod data;
 mod kernels;
+mod layers;
 mod model;
 mod write;

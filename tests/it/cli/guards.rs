@@ -1,0 +1,75 @@
+//! A new model that fails a guard is not handed over.
+
+use super::schema::assert_report;
+use super::{Home, RESNET, assert_message, trained};
+use std::fs;
+
+/// Five samples of the digits that are kept: to forget them with a small alpha ruins the model.
+fn careless() -> (Home, String) {
+    let home = Home::new();
+    home.digits("f.npy", 0, 5);
+    home.digits("r.npy", 0, 40);
+    let model = trained(RESNET);
+    (home, format!("forget {model} --forget f.npy --retain r.npy --alpha 1 --threads 1 -o out.onnx --report report"))
+}
+
+#[test]
+fn a_careless_alpha_is_refused() {
+    let (home, line) = careless();
+    let found = home.run(&line);
+    assert_eq!(found.code, 9, "{found:?}");
+    assert_message(&found.err, &["a guard failed", "retained_agreement", "0.95", "--force"], &line);
+    assert!(found.out.contains("FAILED") && found.out.contains("a guard failed: nothing was written"), "{}", found.out);
+    assert!(!home.path("out.onnx").exists());
+    let report = home.read_json("report/report.json");
+    assert_report(&report);
+    assert_eq!(report["status"], "guard_failed");
+    assert!(report["output"].is_null());
+    let guards = report["guards"].as_array().unwrap();
+    let failed: Vec<_> = guards.iter().filter(|g| g["passed"] == false).map(|g| &g["name"]).collect();
+    assert_eq!(failed, ["retained_agreement"]);
+}
+
+#[test]
+fn force_writes_all_the_same_and_says_so() {
+    let (home, line) = careless();
+    let shown = home.ok(&format!("{line} --force"));
+    assert!(shown.contains("wrote out.onnx although a guard failed"), "{shown}");
+    let report = home.read_json("report/report.json");
+    assert_report(&report);
+    assert_eq!(report["status"], "forced");
+    // What was forced is still refused by the check of its own.
+    let line =
+        format!("validate {} out.onnx --forget f.npy --retain r.npy --threads 1 --report found", trained(RESNET));
+    let found = home.run(&line);
+    assert_eq!(found.code, 9, "{found:?}");
+    assert_message(&found.err, &["retained_agreement", "must not be deployed"], &line);
+    assert!(home.read_json("found/report.json")["guards"].is_array());
+    assert!(home.path("out.onnx").exists());
+}
+
+#[test]
+fn limits_are_options_and_a_dry_run_writes_nothing() {
+    let home = Home::small();
+    let line = "forget m.onnx --forget f.npy --retain r.npy --alpha 1.5 -o out.onnx";
+    home.ok(&format!("{line} --dry-run --min-retained-agreement 0"));
+    let strict = home.run(&format!("{line} --dry-run --min-retained-agreement 1.5"));
+    assert_eq!(strict.code, 9, "{strict:?}");
+    let strict = home.run(&format!("{line} --max-runtime-difference=-1 --min-retained-agreement 0"));
+    assert_eq!(strict.code, 9, "{strict:?}");
+    assert_message(&strict.err, &["runtimes_agree"], line);
+    assert!(!home.path("out.onnx").exists());
+    home.ok(&format!("{line} --dry-run --min-retained-agreement 0 --report dry"));
+    let report = home.read_json("dry/report.json");
+    assert_report(&report);
+    assert_eq!(report["status"], "dry_run");
+    assert!(!home.path("out.onnx").exists() && report["output"].is_null());
+}
+
+/// A model that a second runtime takes for another is one that fails.
+#[test]
+fn models_that_do_not_fit_together_are_told() {
+    let home = Home::small();
+    fs::copy(trained(super::VIT), home.path("vit.onnx")).unwrap();
+    home.fails("validate m.onnx vit.onnx --forget f.npy --retain r.npy", 3, &["vit.onnx", "input"]);
+}
