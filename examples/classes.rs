@@ -4,7 +4,7 @@
 //!
 //! Usage: classes MODEL ALPHA…
 
-use onnx_unlearn::data::{DataSet, InputSpec};
+use onnx_unlearn::data::DataSet;
 use onnx_unlearn::graph::Graph;
 use onnx_unlearn::importance::{Importance, Settings, Sums};
 use onnx_unlearn::pipeline::{Common, Opened, open, rewrite};
@@ -24,7 +24,8 @@ fn main() -> Result<()> {
     let common = Common::default();
     let runtime = Runtime::open(RuntimeOptions::default())?;
     let opened = open(Path::new(&path), &common)?;
-    let (train, test) = (digits(&opened, ["forget", "retain"])?, digits(&opened, ["test_forget", "test_retain"])?);
+    let (train, test) =
+        (digits(&opened, &common, ["forget", "retain"])?, digits(&opened, &common, ["test_forget", "test_retain"])?);
 
     let mut engine = Importance::new(&runtime, &opened.graph, &opened.weights, Settings::default())?;
     let sums: Vec<Sums> = (0..CLASSES).map(|class| per_class(&mut engine, &train, class)).collect::<Result<_>>()?;
@@ -61,13 +62,9 @@ fn main() -> Result<()> {
 }
 
 /// Two parts of the digits.
-fn digits(opened: &Opened, parts: [&str; 2]) -> Result<Vec<DataSet>> {
-    let spec =
-        |i: &onnx_unlearn::graph::Input| InputSpec { name: i.name.to_string(), dtype: i.dtype, shape: i.shape.clone() };
-    let specs: Vec<InputSpec> = opened.graph.inputs.iter().map(spec).collect();
+fn digits(opened: &Opened, common: &Common, parts: [&str; 2]) -> Result<Vec<DataSet>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/digits");
-    let open = |part: &str| Ok(DataSet::open(&folder.join(format!("{part}.npz")), &specs, &Default::default())?);
-    parts.into_iter().map(open).collect()
+    parts.into_iter().map(|part| Ok(opened.data(&folder.join(format!("{part}.npz")), common)?)).collect()
 }
 
 /// The samples with a chosen label.

@@ -79,6 +79,11 @@ impl Graph {
         self.opsets.get("").copied().unwrap_or(0)
     }
 
+    /// The number of samples in a batch, where the model fixes it: the first axis of its inputs.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        self.inputs.iter().find_map(|i| i.shape.first().copied().flatten())
+    }
+
     /// Keeps the outputs with the given names, all where none is given.
     ///
     /// # Errors

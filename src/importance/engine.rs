@@ -122,7 +122,7 @@ impl<'a> Importance<'a> {
         if let Some(size) = self.size {
             return Ok(size);
         }
-        let fixed = self.graph.inputs.iter().find_map(|i| i.shape.first().copied().flatten());
+        let fixed = self.graph.fixed_batch();
         let asked = match (fixed, self.settings.batch_size, self.settings.reduction) {
             (Some(fixed), _, _) => fixed,
             (None, Some(asked), _) => asked.max(1),

@@ -4,6 +4,7 @@ use super::{ImportanceError, Sums};
 use ndarray::{ArrayD, IxDyn};
 use safetensors::tensor::Dtype;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -54,14 +55,16 @@ impl Profile {
         Ok(bytes)
     }
 
-    /// Reads a profile.
+    /// Reads a profile; with it comes the SHA-256 of the file.
     ///
     /// # Errors
     /// Not a safetensors file, not of this format, tensors of another type than F64 or F32, sums that are
     /// negative or not finite.
-    pub fn read(path: &Path) -> Result<Profile, ImportanceError> {
+    pub fn read(path: &Path) -> Result<(Profile, String), ImportanceError> {
         let bytes = std::fs::read(path).map_err(|source| ImportanceError::Io { path: path.into(), source })?;
-        Profile::from_bytes(&bytes).map_err(|reason| ImportanceError::Profile { path: path.into(), reason })
+        let profile = Profile::from_bytes(&bytes);
+        let profile = profile.map_err(|reason| ImportanceError::Profile { path: path.into(), reason })?;
+        Ok((profile, format!("{:x}", Sha256::digest(&bytes))))
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Profile, String> {

@@ -25,7 +25,6 @@ use crate::importance::{Importance, Profile, Settings, Sums};
 use crate::report::File;
 use crate::session::Runtime;
 use crate::write::check_output;
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// Who is told how far the work is.
@@ -97,13 +96,11 @@ pub fn reduction_name(reduction: Reduction) -> &'static str {
 
 /// Reads a profile of this very model and notes its file.
 fn profile(path: &Path, role: &str, opened: &Opened, inputs: &mut Vec<File>) -> Result<Profile, Error> {
-    let profile = Profile::read(path)?;
+    let (profile, sha256) = Profile::read(path)?;
     if profile.model_sha256 != opened.model.sha256() {
         let reason = "it was computed on another model (its SHA-256 differs); compute it anew on this one".into();
         return Err(Error::Profile { path: path.into(), reason });
     }
-    let bytes = std::fs::read(path).map_err(|e| Error::Profile { path: path.into(), reason: e.to_string() })?;
-    let sha256 = format!("{:x}", Sha256::digest(&bytes));
     inputs.push(File { role: role.into(), path: path.into(), sha256 });
     Ok(profile)
 }

@@ -127,7 +127,7 @@ fn second<'a>(
     let Some(output) = graph.outputs.first() else {
         return Ok(Verdict::NotCheckable("the model has no output".into()));
     };
-    let fixed = graph.inputs.iter().find_map(|i| i.shape.first().copied().flatten());
+    let fixed = graph.fixed_batch();
     let mut worst = Verdict::NotCheckable("no samples".into());
     for set in sets {
         let size = fixed.unwrap_or(SECOND_SAMPLES.min(evaluator.batch));

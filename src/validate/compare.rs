@@ -26,7 +26,7 @@ impl Evaluator {
     /// # Errors
     /// The runtime refuses the model, or the data is empty or unreadable.
     pub fn new(graph: &Graph, data: &DataSet, runtime: &Runtime) -> Result<Evaluator, ValidateError> {
-        let fixed = graph.inputs.iter().find_map(|i| i.shape.first().copied().flatten());
+        let fixed = graph.fixed_batch();
         let batch = fixed.unwrap_or(BATCH.min(data.len().max(1)));
         let mut graph = graph.clone();
         graph.outputs.truncate(1);
