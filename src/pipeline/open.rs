@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::autograd::missing_rules;
-use crate::autograd::roles::{Verdict, verdicts, weights};
+use crate::autograd::roles::{RoleError, Verdict, verdicts, weights};
 use crate::autograd::rules::{self, Gradient};
 use crate::data::{self, DataSet, InputSpec};
 use crate::error::printable;
@@ -41,9 +41,18 @@ pub struct Opened {
 /// # Errors
 /// An unreadable or malformed model, patterns that match nothing, no weights, weights that are not finite.
 pub fn open(path: &Path, common: &Common) -> Result<Opened, Error> {
+    open_for(path, common, |graph| weights(&verdicts(graph), &common.include, &common.exclude))
+}
+
+/// Reads a model and takes the constants that `choose` names for its weights.
+pub(super) fn open_for(
+    path: &Path,
+    common: &Common,
+    choose: impl Fn(&Graph) -> Result<BTreeSet<Name>, RoleError>,
+) -> Result<Opened, Error> {
     let model = Model::read(path, &common.model_limits)?;
     let mut graph = graph(&model, path)?;
-    let weights = weights(&verdicts(&graph), &common.include, &common.exclude)?;
+    let weights = choose(&graph)?;
     graph.select_outputs(&common.outputs).map_err(|source| Error::Graph { path: path.into(), source })?;
     for name in &weights {
         if let Some(index) = graph.constants.get(name).and_then(|t| t.first_not_finite()) {
