@@ -31,6 +31,8 @@ pub(super) fn from_model(model: &Model) -> Result<Graph, GraphError> {
         ir_version: model.proto.ir_version,
     };
     inline::functions(&mut graph, &model.proto.functions)?;
+    graph.check_names()?;
+    graph.prepare()?;
     Ok(graph)
 }
 
@@ -82,6 +84,7 @@ attribute_value!(i64, INT, self, a => a.i = self);
 attribute_value!(f32, FLOAT, self, a => a.f = self);
 attribute_value!(&[i64], INTS, self, a => a.ints = self.to_vec());
 attribute_value!(Vec<i64>, INTS, self, a => a.ints = self);
+attribute_value!(Vec<f32>, FLOATS, self, a => a.floats = self);
 attribute_value!(&str, STRING, self, a => a.s = self.as_bytes().to_vec());
 
 /// An attribute with this name and value.
@@ -91,12 +94,25 @@ pub fn attribute(name: &str, value: impl IntoAttribute) -> AttributeProto {
     attribute
 }
 
-fn to_tensor_proto(name: &str, tensor: &Tensor) -> TensorProto {
+pub(super) fn to_tensor_proto(name: &str, tensor: &Tensor) -> TensorProto {
     TensorProto {
         name: name.to_string(),
         data_type: tensor.dtype().to_onnx(),
         dims: tensor.shape().iter().map(|&d| d as i64).collect(),
         raw_data: tensor.to_le_bytes(),
+        ..Default::default()
+    }
+}
+
+pub(super) fn to_node_proto(node: &Node) -> NodeProto {
+    let names = |list: &[Option<Name>]| list.iter().map(|n| n.as_deref().unwrap_or_default().to_string()).collect();
+    NodeProto {
+        name: node.name.clone(),
+        domain: node.domain.clone(),
+        op_type: node.op.clone(),
+        input: names(&node.inputs),
+        output: names(&node.outputs),
+        attribute: node.attributes.clone(),
         ..Default::default()
     }
 }
@@ -119,20 +135,10 @@ fn value_info(name: &str, kind: Option<(DType, Vec<Option<usize>>)>) -> ValueInf
 
 /// The graph as a model for a runtime. `kind` tells type and shape of an output where they are known.
 pub fn to_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<usize>)>) -> ModelProto {
-    let names = |list: &[Option<Name>]| list.iter().map(|n| n.as_deref().unwrap_or_default().to_string()).collect();
-    let node = |n: &Node| NodeProto {
-        name: n.name.clone(),
-        domain: n.domain.clone(),
-        op_type: n.op.clone(),
-        input: names(&n.inputs),
-        output: names(&n.outputs),
-        attribute: n.attributes.clone(),
-        ..Default::default()
-    };
     let fixed = |shape: Vec<usize>| shape.into_iter().map(Some).collect();
     let proto = GraphProto {
         name: "graph".into(),
-        node: graph.nodes.iter().map(node).collect(),
+        node: graph.nodes.iter().map(to_node_proto).collect(),
         initializer: graph.constants.iter().map(|(name, tensor)| to_tensor_proto(name, tensor)).collect(),
         input: graph.inputs.iter().map(|i| value_info(&i.name, Some((i.dtype, i.shape.clone())))).collect(),
         output: graph.outputs.iter().map(|o| value_info(o, kind(o).map(|(d, s)| (d, fixed(s))))).collect(),

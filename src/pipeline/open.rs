@@ -43,7 +43,7 @@ pub struct Opened {
 pub fn open(path: &Path, common: &Common) -> Result<Opened, Error> {
     let model = Model::read(path, &common.model_limits)?;
     let mut graph = graph(&model, path)?;
-    let weights = weights(&verdicts(&graph), &common.include, &common.exclude)?;
+    let weights = weights(&own_verdicts(&model, &graph), &common.include, &common.exclude)?;
     graph.select_outputs(&common.outputs).map_err(|source| Error::Graph { path: path.into(), source })?;
     for name in &weights {
         if let Some(index) = graph.constants.get(name).and_then(|t| t.first_not_finite()) {
@@ -51,6 +51,11 @@ pub fn open(path: &Path, common: &Common) -> Result<Opened, Error> {
         }
     }
     Ok(Opened { model, graph, weights })
+}
+
+/// The verdicts on the tensors that the model itself holds, not on what was made for its graph.
+fn own_verdicts(model: &Model, graph: &Graph) -> Vec<Verdict> {
+    verdicts(graph).into_iter().filter(|verdict| model.places().contains_key(&verdict.name)).collect()
 }
 
 /// The graph of a model that was read from `path`.
@@ -114,7 +119,7 @@ pub struct Summary {
 pub fn inspect(path: &Path, common: &Common) -> Result<Summary, Error> {
     let model = Model::read(path, &common.model_limits)?;
     let graph = graph(&model, path)?;
-    let mut parameters = verdicts(&graph);
+    let mut parameters = own_verdicts(&model, &graph);
     parameters.sort_by_key(|v| !v.weight);
     let weights = parameters.iter().filter(|v| v.weight).map(|v| Name::from(v.name.as_str())).collect();
     let port = |v: model::ValueInfo| Port {

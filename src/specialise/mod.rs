@@ -64,7 +64,6 @@ pub fn specialise(
         fix(input, feed, batch, &mut facts)?;
     }
     graph.prune();
-    raise_opset(&mut graph);
     for (name, tensor) in &graph.constants {
         facts.kinds.insert(name.clone(), (tensor.dtype(), tensor.shape().to_vec()));
         facts.layouts.insert(name.clone(), Layout::Shared);
@@ -91,15 +90,6 @@ fn fix(input: &mut Input, feed: &Feed, batch: usize, facts: &mut Facts) -> Resul
     facts.kinds.insert(input.name.clone(), (tensor.dtype(), shape.clone()));
     input.shape = shape.into_iter().map(Some).collect();
     Ok(())
-}
-
-/// Gradients use ScatterElements with addition, which came with opset 16. What changed in the default
-/// domain between 13 and 16 only added types and attributes, RoiAlign's default mode apart.
-fn raise_opset(graph: &mut Graph) {
-    let has_roi_align = graph.nodes.iter().any(|n| n.domain.is_empty() && n.op == "RoiAlign");
-    if (13..16).contains(&graph.opset()) && !has_roi_align {
-        graph.opsets.insert(String::new(), 16);
-    }
 }
 
 /// Names of node outputs that depend neither on data nor on parameters.

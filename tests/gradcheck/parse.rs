@@ -41,6 +41,9 @@ fn value((name, text): (&str, &str)) -> AttributeProto {
     let int = |text: &str| text.trim().parse::<i64>().expect("an integer");
     if let Some(list) = text.strip_prefix('[') {
         let items = list.trim_end_matches(']').split(',').filter(|item| !item.trim().is_empty());
+        if text.contains('.') {
+            return attribute(name, items.map(|item| item.parse().expect("a number")).collect::<Vec<f32>>());
+        }
         return attribute(name, items.map(int).collect::<Vec<i64>>());
     }
     match (text.strip_prefix('"'), text.contains('.')) {

@@ -6,4 +6,5 @@ mod data;
 mod kernels;
 mod layers;
 mod model;
+mod prepare;
 mod write;

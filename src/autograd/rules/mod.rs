@@ -62,8 +62,8 @@ impl Row {
     }
 }
 
-/// Opsets that the rules were written for.
-const OPSETS: RangeInclusive<i64> = 13..=24;
+/// Opsets that the rules were written for; graphs of older ones are raised before.
+const OPSETS: RangeInclusive<i64> = 13..=26;
 
 const fn row(op: &'static str, rule: Rule, samples: SampleRule, weights: &'static [(usize, &'static str)]) -> Row {
     Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Rule(rule), samples, weights }
@@ -153,7 +153,7 @@ pub static TABLE: &[Row] = &[
     row("HardSigmoid", curve::hard_sigmoid, samples::elementwise, &[]),
     row("HardSwish", curve::hard_swish, samples::elementwise, &[]),
     rewritten("GlobalLpPool", normal::global_lp_pool, &[]),
-    rewritten("GroupNormalization", normal::group, NORM).at(18..=24),
+    rewritten("GroupNormalization", normal::group, NORM).at(18..=26),
     row("Identity", shape::same, samples::elementwise, &[]),
     rewritten("InstanceNormalization", normal::instance, NORM),
     rewritten("LRN", normal::local_response, &[]),
@@ -176,7 +176,7 @@ pub static TABLE: &[Row] = &[
     row("PRelu", curve::prelu, samples::elementwise, SLOPE),
     row("Pad", select::pad, samples::pad, &[]),
     row("Pow", arithmetic::pow, samples::elementwise, &[]),
-    rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=24),
+    rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=26),
     row("Reciprocal", arithmetic::reciprocal, samples::elementwise, &[]),
     row("ReduceL1", norms::l1, samples::reduction, &[]),
     row("ReduceL2", norms::l2, samples::reduction, &[]),
