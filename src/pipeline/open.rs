@@ -10,10 +10,12 @@ use crate::graph::{Graph, Name};
 use crate::model::{self, Model};
 use crate::report::File;
 use crate::session::RuntimeOptions;
+use crate::tensor::Tensor;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What all commands on a model take.
 #[derive(Clone, Debug, Default)]
@@ -53,9 +55,13 @@ pub fn open(path: &Path, common: &Common) -> Result<Opened, Error> {
     Ok(Opened { model, graph, weights })
 }
 
-/// The verdicts on the tensors that the model itself holds, not on what was made for its graph.
+/// The verdicts on the tensors that the model itself holds, in their types; not on what was made for its graph.
 fn own_verdicts(model: &Model, graph: &Graph) -> Vec<Verdict> {
-    verdicts(graph).into_iter().filter(|verdict| model.places().contains_key(&verdict.name)).collect()
+    let own = |verdict: Verdict| {
+        let dtype = model.places().get(&verdict.name)?.dtype?;
+        Some(Verdict { dtype: dtype.to_string(), ..verdict })
+    };
+    verdicts(graph).into_iter().filter_map(own).collect()
 }
 
 /// The graph of a model that was read from `path`.
@@ -73,6 +79,18 @@ impl Opened {
             |i: &crate::graph::Input| InputSpec { name: i.name.to_string(), dtype: i.dtype, shape: i.shape.clone() };
         let specs: Vec<InputSpec> = self.graph.inputs.iter().map(spec).collect();
         Ok(DataSet::open(path, &specs, &common.data_limits)?)
+    }
+
+    /// A weight in the type that the model holds it in.
+    ///
+    /// # Errors
+    /// No such weight.
+    pub(super) fn weight(&self, name: &Name) -> Result<Arc<Tensor>, Error> {
+        let stored = self.model.places().get(&**name).and_then(|place| place.dtype);
+        match self.graph.constants.get(name) {
+            Some(tensor) if Some(tensor.dtype()) == stored => Ok(tensor.clone()),
+            _ => Ok(Arc::new(self.model.tensor(name)?)),
+        }
     }
 
     /// The files of the model for a report.

@@ -2,6 +2,7 @@
 //! forms that the rest of the product knows. The model's file is never touched.
 
 mod upgrade;
+mod widen;
 mod writer;
 
 use super::{Graph, GraphError, Name, Node};
@@ -23,6 +24,7 @@ impl Graph {
     /// # Errors
     /// A form that has no counterpart, by the node's name.
     pub fn prepare(&mut self) -> Result<(), GraphError> {
+        widen::widen(self)?;
         upgrade::upgrade(self)
     }
 }

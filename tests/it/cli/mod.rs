@@ -9,6 +9,7 @@ mod place;
 mod runtime;
 mod schema;
 mod shown;
+mod types;
 
 use crate::model::build::{self, node, raw};
 use assert_cmd::Command;
