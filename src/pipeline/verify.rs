@@ -1,6 +1,6 @@
 //! A new model held against the original: comparison on data, second runtime, guards.
 
-use super::open::graph;
+use super::open::{choose_outputs, graph};
 use super::{Common, Error, Observer, Opened};
 use crate::data::{Batch, DataSet};
 use crate::error::printable;
@@ -78,7 +78,7 @@ pub(super) fn verify(
 ) -> Result<Verification, Error> {
     let model = Model::read(new, &common.model_limits)?;
     let mut new_graph = graph(&model, new)?;
-    new_graph.select_outputs(&common.outputs).map_err(|source| Error::Graph { path: new.into(), source })?;
+    choose_outputs(&model, &mut new_graph, new, &common.outputs)?;
     check_inputs(&original.graph, &new_graph, new)?;
     let mut guards = Guards::default();
     guards.finite(new_graph.constants.iter().filter(|(n, _)| original.weights.contains(*n)).map(|(n, t)| (&**n, &**t)));

@@ -7,6 +7,7 @@ mod elementwise;
 mod fused;
 mod layouts;
 mod linear;
+mod made;
 mod moves;
 mod normal;
 mod norms;
@@ -32,6 +33,7 @@ pub fn cases() -> Vec<Case> {
         rearrange::cases(),
         normal::cases(),
         norms::cases(),
+        made::cases(),
         older::cases(),
         reduce::cases(),
         moves::cases(),

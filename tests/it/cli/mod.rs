@@ -1,5 +1,6 @@
 //! The command as its users meet it: the real program, its files, its exit codes and its words.
 
+mod classical;
 mod faults;
 mod guards;
 mod job;

@@ -1,10 +1,14 @@
-//! Models in half precision and of older operator sets, from end to end.
+//! Models in half precision, of older operator sets and with several inputs, from end to end.
 
 use super::{Home, node, raw, small_model, with_nodes};
 use crate::model::build;
 use onnx_protobuf::{AttributeProto, ModelProto};
+use onnx_unlearn::graph::{Graph, Input, to_model_proto};
 use onnx_unlearn::model::{Limits, Model};
 use onnx_unlearn::tensor::{DType, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const FORGET: &str = "--forget f.npy --retain r.npy --alpha 1.5 --min-retained-agreement 0";
 
@@ -92,4 +96,45 @@ fn older_operator_sets_are_kept() {
     assert_eq!(home.json("diff old.onnx new.onnx")["other"], serde_json::json!([]));
     let inspected = home.json("inspect new.onnx");
     assert_eq!((&inspected["opset"], &inspected["parameters"].as_array().unwrap().len()), (&9.into(), &1));
+}
+
+/// Token numbers and a mask, both integers: the table and the matrix behind it are dampened.
+#[test]
+fn several_inputs_of_integers() {
+    let home = Home::new();
+    let nodes = "e = Gather(table, ids); f = Cast<to=1>(mask); m = Unsqueeze(f, last); z = Mul(e, m); \
+                 s = ReduceSum<keepdims=0>(z, tokens); y = MatMul(s, weight)";
+    let input = |name: &str| Input { name: name.into(), dtype: DType::I64, shape: vec![None, Some(3)] };
+    let numbers = |shape: &[usize]| {
+        let count: usize = shape.iter().product();
+        Tensor::new(shape, (0..count).map(|i| (i as f32 * 1.3).sin()).collect()).unwrap()
+    };
+    let axis = |axis: i64| Tensor::new(&[1], vec![axis]).unwrap();
+    let constants =
+        [("table", numbers(&[6, 4])), ("weight", numbers(&[4, 3])), ("last", axis(-1)), ("tokens", axis(1))];
+    let graph = Graph {
+        nodes: crate::prepare::parse::nodes(nodes),
+        constants: constants.map(|(name, tensor)| (name.into(), Arc::new(tensor))).into(),
+        inputs: vec![input("ids"), input("mask")],
+        outputs: vec!["y".into()],
+        opsets: BTreeMap::from([(String::new(), 17)]),
+        ir_version: 8,
+    };
+    home.write("m.onnx", build::bytes(&to_model_proto(&graph, |_| None)));
+    // Only the samples to forget hold the token 5.
+    for (name, ids) in [("f", [[5, 5, 0], [5, 1, 0]]), ("r", [[0, 1, 2], [3, 4, 2]])] {
+        let ids: Vec<u8> = ids.iter().flatten().flat_map(|id: &i64| id.to_le_bytes()).collect();
+        let mask: Vec<u8> = [1, 1, 1, 1, 1, 0].iter().flat_map(|on: &i64| on.to_le_bytes()).collect();
+        let view = |bytes| TensorView::new(Dtype::I64, vec![2, 3], bytes).unwrap();
+        let bytes = safetensors::serialize([("ids", view(&ids)), ("mask", view(&mask))], None).unwrap();
+        home.write(&format!("{name}.safetensors"), bytes);
+    }
+    let line =
+        "forget m.onnx --forget f.safetensors --retain r.safetensors --alpha 1.9 --min-retained-agreement 0 -o n.onnx";
+    home.ok(line);
+    let (before, after) = (weights(&home, "m.onnx"), weights(&home, "n.onnx"));
+    let table = |list: &[(String, Tensor)]| elements(&list.iter().find(|(name, _)| name == "table").unwrap().1);
+    let changed: Vec<_> = table(&before).iter().zip(table(&after)).map(|(b, a)| *b != a).collect();
+    assert!(changed[20..].iter().all(|&changed| changed), "{changed:?}");
+    assert!(changed[8..20].iter().all(|&changed| !changed), "{changed:?}");
 }
