@@ -3,7 +3,7 @@
 use super::rules;
 use crate::error::{Kind, printable};
 use crate::graph::{Graph, Name, Node};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use globset::{Glob, GlobMatcher};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,11 +80,11 @@ pub fn weights(verdicts: &[Verdict], include: &[String], exclude: &[String]) -> 
 ///
 /// # Errors
 /// A pattern that is malformed or matches nothing; no weights.
-pub fn differentiable(graph: &Graph, patterns: &[String]) -> Result<BTreeSet<Name>, RoleError> {
+pub fn differentiable(verdicts: &[Verdict], patterns: &[String]) -> Result<BTreeSet<Name>, RoleError> {
     if patterns.is_empty() {
-        return weights(&verdicts(graph), &[], &[]);
+        return weights(verdicts, &[], &[]);
     }
-    let floats: Vec<&str> = graph.constants.iter().filter(|(_, t)| t.dtype().is_float()).map(|(n, _)| &**n).collect();
+    let floats: Vec<&str> = verdicts.iter().filter(|v| v.dtype.contains("float")).map(|v| v.name.as_str()).collect();
     let matchers = matchers("wrt", patterns, &floats)?;
     Ok(floats.into_iter().filter(|name| matchers.iter().any(|m| m.is_match(name))).map(Name::from).collect())
 }
@@ -124,9 +124,6 @@ fn readers(graph: &Graph) -> Readers<'_> {
 fn judge(name: &Name, tensor: &Tensor, graph: &Graph, readers: &Readers) -> Result<String, String> {
     if !tensor.dtype().is_float() {
         return Err("not floating point".into());
-    }
-    if tensor.dtype() == DType::BF16 {
-        return Err("bfloat16 is not supported yet".into());
     }
     if tensor.is_empty() {
         return Err("empty".into());

@@ -56,7 +56,7 @@ pub fn grad(job: &Grad, common: &Common, observer: &mut dyn Observer) -> Result<
             "--objective fisher needs labels, which a gradient graph does not take; use --seed-input".into(),
         ));
     }
-    let opened = open_for(&job.model, common, |graph| match roles::differentiable(graph, &job.wrt) {
+    let opened = open_for(&job.model, common, |verdicts| match roles::differentiable(verdicts, &job.wrt) {
         Err(RoleError::NoWeights) if job.wrt_inputs => Ok(BTreeSet::new()),
         chosen => chosen,
     })?;

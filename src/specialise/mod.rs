@@ -7,7 +7,7 @@
 pub mod samples;
 
 use crate::error::{Kind, printable};
-use crate::graph::{Graph, Input, Name, Node};
+use crate::graph::{Graph, Input, Name, Node, attribute};
 use crate::session::{Feed, Runtime, SessionError};
 use crate::tensor::Tensor;
 use samples::{Facts, Layout};
@@ -41,7 +41,7 @@ pub struct Specialised {
 }
 
 /// Operators whose output depends on shapes alone.
-const OF_SHAPES: [&str; 2] = ["Shape", "Size"];
+const OF_SHAPES: [&str; 3] = ["EyeLike", "Shape", "Size"];
 const RANDOM: [&str; 6] =
     ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"];
 
@@ -68,13 +68,13 @@ pub fn specialise(
         fix(input, feed, batch, &mut facts)?;
     }
     graph.prune();
-    raise_opset(&mut graph);
     for (name, tensor) in &graph.constants {
         facts.kinds.insert(name.clone(), (tensor.dtype(), tensor.shape().to_vec()));
         facts.layouts.insert(name.clone(), Layout::Shared);
     }
     let fixed = fixed_values(&graph, parameters);
     observe(&mut graph, &mut facts, &fixed, feed, runtime)?;
+    graph.nodes.iter_mut().for_each(|node| settle_type(node, &facts));
     graph.nodes.retain(|node| !node.outputs.iter().flatten().all(|o| fixed.contains(o)));
     graph.prune();
     facts.constants = graph.constants.clone();
@@ -96,12 +96,13 @@ fn fix(input: &mut Input, feed: &Feed, batch: usize, facts: &mut Facts) -> Resul
     Ok(())
 }
 
-/// Gradients use ScatterElements with addition, which came with opset 16. What changed in the default
-/// domain between 13 and 16 only added types and attributes, RoiAlign's default mode apart.
-fn raise_opset(graph: &mut Graph) {
-    let has_roi_align = graph.nodes.iter().any(|n| n.domain.is_empty() && n.op == "RoiAlign");
-    if (13..16).contains(&graph.opset()) && !has_roi_align {
-        graph.opsets.insert(String::new(), 16);
+/// A cast to the type of another value becomes a cast to that type: the other value has no part in it.
+fn settle_type(node: &mut Node, facts: &Facts) {
+    let dtype = node.output().ok().and_then(|output| facts.kinds.get(output)).map(|(dtype, _)| *dtype);
+    if let (true, "CastLike", Some(dtype)) = (node.domain.is_empty(), node.op.as_str(), dtype) {
+        node.op = "Cast".into();
+        node.inputs.truncate(1);
+        node.attributes.push(attribute("to", i64::from(dtype.to_onnx())));
     }
 }
 

@@ -134,6 +134,11 @@ impl Case {
         Case { nodes: format!("{nodes}; {}", self.nodes), ..self }
     }
 
+    /// A part of the nodes' text written otherwise.
+    pub fn replace(self, from: &str, to: &str) -> Case {
+        Case { nodes: self.nodes.replacen(from, to, 1), ..self }
+    }
+
     pub fn opsets(self, opsets: &'static [i64]) -> Case {
         Case { opsets, ..self }
     }

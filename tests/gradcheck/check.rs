@@ -1,4 +1,5 @@
 //! What is asked of every case:
+//! - the graph as it is computed gives what the graph as it is written gives;
 //! - the gradients of `Σ over samples ‖f(x)‖²`, element by element and along a random direction, are those
 //!   of fourth-order central differences of the forward graph in the same runtime;
 //! - per-sample absolute gradients are the same in batches of three, of two and one, and of one;
@@ -20,6 +21,7 @@ pub fn check(case: &Case, opset: i64) -> Result<(), String> {
     let runtime = open(RuntimeChoice::OnnxRuntime)?;
     let dtype = if case.single.is_some() { DType::F32 } else { DType::F64 };
     let problem = Problem::new(case, opset, dtype, &runtime)?;
+    same_function(&problem, &runtime)?;
     let (analytic, warnings) = importance(&problem, &runtime, SAMPLES, true)?;
     match (warnings.first(), case.mixes) {
         (Some(warning), None) => return Err(warning.clone()),
@@ -48,6 +50,23 @@ fn open(runtime: RuntimeChoice) -> Result<Runtime, String> {
     Runtime::open(options).map_err(|e| e.to_string())
 }
 
+/// The graph as it is computed against the graph as it is written, in the same runtime.
+fn same_function(problem: &Problem, runtime: &Runtime) -> Result<(), String> {
+    let run = |graph| {
+        let mut session = runtime.observer(graph).map_err(|e| e.to_string())?;
+        session.run(&problem.feed).map_err(|e| e.to_string())
+    };
+    for (prepared, written) in run(&problem.prepared)?.iter().zip(&run(&problem.graph)?) {
+        let (Some(a), Some(b)) = (prepared.to_f64(), written.to_f64()) else { continue };
+        let gap = |(a, b): (&f64, &f64)| (a - b).abs();
+        let largest = b.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
+        if a.shape() != b.shape() || !a.iter().zip(&b).map(gap).all(|gap| gap <= 2e-6 * largest) {
+            return Err("the graph as it is computed gives something else than the graph as it is written".into());
+        }
+    }
+    Ok(())
+}
+
 /// The sums over all samples, of gradients or of their absolute values, and warnings.
 fn importance(
     problem: &Problem,
@@ -57,7 +76,7 @@ fn importance(
 ) -> Result<(Gradients, Vec<String>), String> {
     let settings = Settings { batch_size: Some(size), signed, ..Default::default() };
     let mut importance =
-        Importance::new(runtime, &problem.graph, &problem.parameters, settings).map_err(|e| e.to_string())?;
+        Importance::new(runtime, &problem.prepared, &problem.parameters, settings).map_err(|e| e.to_string())?;
     let sums = importance.run(&problem.data()?, |_| {}).map_err(|e| e.to_string())?;
     if sums.count != SAMPLES as u64 {
         return Err(format!("{} samples were counted, not {SAMPLES}", sums.count));

@@ -16,7 +16,10 @@ pub const SAMPLES: usize = 3;
 /// A case in one floating-point type at one opset. Each output is weighed element by element, so that
 /// no rule is hidden by a symmetry of the norm.
 pub struct Problem {
+    /// As the case writes it.
     pub graph: Graph,
+    /// As it is computed.
+    pub prepared: Graph,
     pub parameters: BTreeSet<Name>,
     pub feed: Feed,
 }
@@ -26,13 +29,21 @@ impl Problem {
         let mut builder = Builder {
             random: Random::named(&format!("{} {}", case.op, case.what)),
             dtype,
-            problem: Problem { graph: empty(opset), parameters: BTreeSet::new(), feed: Feed::new() },
+            problem: Problem {
+                graph: empty(opset),
+                prepared: empty(opset),
+                parameters: BTreeSet::new(),
+                feed: Feed::new(),
+            },
         };
         case.operands.iter().for_each(|operand| builder.operand(operand));
         builder.problem.graph.nodes.extend(parse::nodes(&case.nodes));
         builder.problem.graph.outputs = case.outputs.iter().map(|&o| o.into()).collect();
         builder.weigh(case, runtime)?;
-        Ok(builder.problem)
+        let mut problem = builder.problem;
+        problem.prepared = problem.graph.clone();
+        problem.prepared.prepare().map_err(|e| e.to_string())?;
+        Ok(problem)
     }
 
     pub fn data(&self) -> Result<DataSet, String> {
@@ -61,7 +72,7 @@ fn empty(opset: i64) -> Graph {
         constants: BTreeMap::new(),
         inputs: vec![],
         outputs: vec![],
-        opsets: BTreeMap::from([(String::new(), opset), ("com.microsoft".into(), 1)]),
+        opsets: BTreeMap::from([(String::new(), opset), ("ai.onnx.ml".into(), 1), ("com.microsoft".into(), 1)]),
         ir_version: if opset > 20 { 10 } else { 8 },
     }
 }

@@ -19,7 +19,8 @@ fn node(text: &str) -> Node {
         Some((op, rest)) => (op, self::attributes(rest.strip_suffix('>').expect("attributes in <>"))),
         None => (head, vec![]),
     };
-    let (inputs, outputs) = (names(inputs), names(outputs));
+    let inputs = if inputs.is_empty() { vec![] } else { names(inputs) };
+    let outputs = names(outputs);
     let (domain, op) = op.rsplit_once('.').unwrap_or(("", op));
     Node { name: String::new(), domain: domain.into(), op: op.into(), inputs, outputs, attributes }
 }
@@ -41,6 +42,9 @@ fn value((name, text): (&str, &str)) -> AttributeProto {
     let int = |text: &str| text.trim().parse::<i64>().expect("an integer");
     if let Some(list) = text.strip_prefix('[') {
         let items = list.trim_end_matches(']').split(',').filter(|item| !item.trim().is_empty());
+        if text.contains('.') {
+            return attribute(name, items.map(|item| item.parse().expect("a number")).collect::<Vec<f32>>());
+        }
         return attribute(name, items.map(int).collect::<Vec<i64>>());
     }
     match (text.strip_prefix('"'), text.contains('.')) {

@@ -7,4 +7,5 @@ mod gradient;
 mod kernels;
 mod layers;
 mod model;
+mod prepare;
 mod write;

@@ -62,8 +62,8 @@ impl Row {
     }
 }
 
-/// Opsets that the rules were written for.
-const OPSETS: RangeInclusive<i64> = 13..=24;
+/// Opsets that the rules were written for; graphs of older ones are raised before.
+const OPSETS: RangeInclusive<i64> = 13..=26;
 
 const fn row(op: &'static str, rule: Rule, samples: SampleRule, weights: &'static [(usize, &'static str)]) -> Row {
     Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Rule(rule), samples, weights }
@@ -99,6 +99,7 @@ const fn internal(op: &'static str, samples: SampleRule) -> Row {
 const STEP: &str = "piecewise constant";
 const TRUTH: &str = "its output is a truth value";
 const INDEX: &str = "its output is an index";
+const BITS: &str = "its output is a whole number";
 const SHAPE: &str = "its output depends on shapes alone";
 
 const ADDEND: &[(usize, &str)] = &[(0, "addend"), (1, "addend")];
@@ -128,6 +129,7 @@ pub static TABLE: &[Row] = &[
     row("AveragePool", pool::average, samples::first_axis, &[]),
     row("BatchNormalization", normalisation::batch, samples::not_channels, NORM),
     row("Cast", shape::same, samples::elementwise, &[]),
+    row("CastLike", shape::same, samples::elementwise, &[]),
     row("Celu", curve::celu, samples::elementwise, &[]),
     row("Clip", activation::clip, samples::elementwise, &[]),
     row("Concat", select::concat, samples::along_axis, TOKENS),
@@ -153,7 +155,7 @@ pub static TABLE: &[Row] = &[
     row("HardSigmoid", curve::hard_sigmoid, samples::elementwise, &[]),
     row("HardSwish", curve::hard_swish, samples::elementwise, &[]),
     rewritten("GlobalLpPool", normal::global_lp_pool, &[]),
-    rewritten("GroupNormalization", normal::group, NORM).at(18..=24),
+    rewritten("GroupNormalization", normal::group, NORM).at(18..=26),
     row("Identity", shape::same, samples::elementwise, &[]),
     rewritten("InstanceNormalization", normal::instance, NORM),
     rewritten("LRN", normal::local_response, &[]),
@@ -173,10 +175,12 @@ pub static TABLE: &[Row] = &[
     rewritten("MeanVarianceNormalization", normal::mean_variance, &[]),
     row("Mul", arithmetic::mul, samples::elementwise, FACTOR),
     row("Neg", arithmetic::neg, samples::elementwise, &[]),
+    row("OneHot", select::one_hot, samples::axes::one_hot, &[]),
     row("PRelu", curve::prelu, samples::elementwise, SLOPE),
     row("Pad", select::pad, samples::pad, &[]),
     row("Pow", arithmetic::pow, samples::elementwise, &[]),
-    rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=24),
+    rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=26),
+    row("Range", arithmetic::range, samples::never, &[]),
     row("Reciprocal", arithmetic::reciprocal, samples::elementwise, &[]),
     row("ReduceL1", norms::l1, samples::reduction, &[]),
     row("ReduceL2", norms::l2, samples::reduction, &[]),
@@ -226,8 +230,15 @@ pub static TABLE: &[Row] = &[
     zero("And", TRUTH, samples::elementwise),
     zero("ArgMax", INDEX, samples::reduction),
     zero("ArgMin", INDEX, samples::reduction),
+    zero("BitShift", BITS, samples::elementwise),
+    zero("BitwiseAnd", BITS, samples::elementwise),
+    zero("BitwiseNot", BITS, samples::elementwise),
+    zero("BitwiseOr", BITS, samples::elementwise),
+    zero("BitwiseXor", BITS, samples::elementwise),
     zero("Ceil", STEP, samples::elementwise),
+    zero("ConstantOfShape", SHAPE, samples::never),
     zero("Equal", TRUTH, samples::elementwise),
+    zero("EyeLike", SHAPE, samples::never),
     zero("Floor", STEP, samples::elementwise),
     zero("Greater", TRUTH, samples::elementwise),
     zero("GreaterOrEqual", TRUTH, samples::elementwise),
@@ -236,6 +247,8 @@ pub static TABLE: &[Row] = &[
     zero("IsNaN", TRUTH, samples::elementwise),
     zero("Less", TRUTH, samples::elementwise),
     zero("LessOrEqual", TRUTH, samples::elementwise),
+    zero("NonMaxSuppression", INDEX, samples::never),
+    zero("NonZero", INDEX, samples::never),
     zero("Not", TRUTH, samples::elementwise),
     zero("Or", TRUTH, samples::elementwise),
     zero("Round", STEP, samples::elementwise),

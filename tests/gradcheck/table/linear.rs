@@ -5,7 +5,7 @@ use super::*;
 pub fn cases() -> Vec<Case> {
     let matmul = |what, nodes: &str| case("MatMul", what, nodes);
     let mut cases = vec![
-        matmul("rows and a weight", "y = MatMul(x, w)").act("x", &[4]).weight("w", &[4, 3]).opsets(ALL_BANDS),
+        matmul("rows and a weight", "y = MatMul(x, w)").act("x", &[4]).weight("w", &[4, 3]).opsets(EVERY),
         matmul("tokens and a weight", "y = MatMul(x, w)").act("x", &[5, 4]).weight("w", &[4, 3]),
         matmul("heads of tokens and a weight", "y = MatMul(x, w)").act("x", &[2, 5, 4]).weight("w", &[4, 3]),
         matmul("weight on the left", "y = MatMul(w, x)").act("x", &[4, 3]).weight("w", &[2, 4]),
@@ -73,7 +73,7 @@ pub fn cases() -> Vec<Case> {
             .act("x", &[4])
             .weight("w", shape)
             .weight("c", &[2])
-            .opsets(if (a, b) == (0, 0) { ALL_BANDS } else { &[17] }),
+            .opsets(if (a, b) == (0, 0) { EVERY } else { &[17] }),
         );
         let shape: &[usize] = if a == 1 { &[4, 2] } else { &[2, 4] };
         let (right, name) = if b == 1 { ("", "x") } else { ("t = Transpose(x); ", "t") };

@@ -7,9 +7,11 @@ mod elementwise;
 mod fused;
 mod layouts;
 mod linear;
+mod made;
 mod moves;
 mod normal;
 mod norms;
+mod older;
 mod pool;
 mod rearrange;
 mod reduce;
@@ -31,6 +33,8 @@ pub fn cases() -> Vec<Case> {
         rearrange::cases(),
         normal::cases(),
         norms::cases(),
+        made::cases(),
+        older::cases(),
         reduce::cases(),
         moves::cases(),
         select::cases(),
@@ -43,4 +47,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 const POSITIVE: Sampler = Sampler::Uniform(0.5, 2.0);
-const ALL_BANDS: &[i64] = &[13, 17, 18, 20, 21];
+/// Opsets from the first to the last, one at least between any two changes of most operators.
+const EVERY: &[i64] = &[7, 9, 11, 13, 17, 18, 21, 24, 26];
+/// The same for operators, or forms of them, that are as they are since opset 13.
+const ALL_BANDS: &[i64] = &[13, 17, 18, 20, 21, 24, 26];
