@@ -314,7 +314,9 @@ impl Tape {
         }
         let target = self.constant_integers(&shape.iter().map(|&d| d as i64).collect::<Vec<_>>());
         let kind = (self.dtype(x), shape.to_vec());
-        self.node("Reshape", &[x, &target], vec![], kind)
+        // A zero would otherwise stand for the length that the axis has.
+        let attributes = if shape.contains(&0) { vec![attribute("allowzero", 1)] } else { vec![] };
+        self.node("Reshape", &[x, &target], attributes, kind)
     }
 
     /// `x` repeated along axes of length 1 to the given shape.

@@ -130,7 +130,8 @@ pub(super) fn pad(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads
     if mode != "constant" {
         return Err(GradError::unsupported(node, format!("mode is {mode}")));
     }
-    let mut dx = first(node, grads)?;
+    let dy = first(node, grads)?;
+    let mut dx = dy.clone();
     let from = tape.shape(node.required(0)?);
     let pads = tape.integers(node, node.required(1)?)?;
     let axes = match node.input(3) {
@@ -145,5 +146,15 @@ pub(super) fn pad(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads
         let start = before.max(0) as usize;
         dx = tape.slice(&dx, axis, start, start + from[axis]);
     }
-    Ok(vec![Some(dx.into()), None, None, None])
+    let dvalue = border(node, &dy, &dx, tape);
+    Ok(vec![Some(dx.into()), None, dvalue, None])
+}
+
+/// What of `dy` belongs to the value that fills a border: all but `dx`.
+fn border(node: &Node, dy: &Name, dx: &Name, tape: &mut Tape) -> Option<Grad> {
+    node.input(2)?;
+    let zero = tape.scalar(dx, 0.0);
+    let operands: Vec<&Name> = [dx, node.input(1)?, &zero].into_iter().chain(node.input(3)).collect();
+    let inside = tape.node("Pad", &operands, vec![], (tape.dtype(dy), tape.shape(dy)));
+    Some(tape.sub(dy, &inside).into())
 }
