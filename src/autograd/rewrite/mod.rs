@@ -2,6 +2,8 @@
 //! graph that computes is rewritten, never the model.
 
 pub(super) mod fused;
+pub(super) mod grid;
+pub(super) mod loss;
 pub(super) mod normal;
 
 use super::{GradError, Tape};

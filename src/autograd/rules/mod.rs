@@ -21,7 +21,7 @@ mod trigonometry;
 mod variadic;
 mod window;
 
-use super::rewrite::{fused, normal};
+use super::rewrite::{fused, grid, loss, normal};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -121,6 +121,7 @@ pub static TABLE: &[Row] = &[
     row("Acos", trigonometry::acos, samples::elementwise, &[]),
     row("Acosh", trigonometry::acosh, samples::elementwise, &[]),
     row("Add", arithmetic::add, samples::elementwise, ADDEND),
+    rewritten("AffineGrid", grid::affine, &[]).at(20..=26),
     row("Asin", trigonometry::asin, samples::elementwise, &[]),
     row("Asinh", trigonometry::asinh, samples::elementwise, &[]),
     row("Atan", trigonometry::atan, samples::elementwise, &[]),
@@ -173,6 +174,7 @@ pub static TABLE: &[Row] = &[
     rewritten("MeanVarianceNormalization", normal::mean_variance, &[]),
     row("Mul", arithmetic::mul, samples::elementwise, FACTOR),
     row("Neg", arithmetic::neg, samples::elementwise, &[]),
+    rewritten("NegativeLogLikelihoodLoss", loss::negative_log_likelihood, &[]),
     row("PRelu", curve::prelu, samples::elementwise, SLOPE),
     row("Pad", select::pad, samples::pad, &[]),
     row("Pow", arithmetic::pow, samples::elementwise, &[]),
@@ -197,6 +199,7 @@ pub static TABLE: &[Row] = &[
     rewritten("SimplifiedLayerNormalization", normal::root_mean_square, SCALE),
     row("Slice", select::slice, samples::slice, &[]),
     row("Softmax", attend::softmax, samples::mixes_axis, &[]),
+    rewritten("SoftmaxCrossEntropyLoss", loss::cross_entropy, &[]),
     row("Softplus", curve::softplus, samples::elementwise, &[]),
     row("Softsign", curve::softsign, samples::elementwise, &[]),
     row("SpaceToDepth", rearrange::space_to_depth, samples::first_axis, &[]),

@@ -7,6 +7,7 @@ mod elementwise;
 mod fused;
 mod layouts;
 mod linear;
+mod loss;
 mod moves;
 mod normal;
 mod norms;
@@ -26,6 +27,7 @@ pub fn cases() -> Vec<Case> {
         arithmetic::cases(),
         elementwise::cases(),
         linear::cases(),
+        loss::cases(),
         conv::cases(),
         curves::cases(),
         pool::cases(),
