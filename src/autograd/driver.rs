@@ -81,6 +81,14 @@ pub fn check_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> Result<(), Gra
     Err(GradError::MissingRules { list })
 }
 
+/// The graph that is differentiated: operators that have no rule of their own written as others.
+///
+/// # Errors
+/// A node between the parameters and the outputs cannot be rewritten.
+pub fn rewritten(specialised: Specialised, parameters: &BTreeSet<Name>) -> Result<Graph, GradError> {
+    Ok(Tape::new(specialised, parameters)?.graph)
+}
+
 /// Differentiates the objective with respect to the parameters.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ mod tape;
 mod views;
 
 pub use contraction::{Contraction, ConvGeometry, Operand, Use, View};
-pub use driver::{Backward, Reduction, Weight, check_rules, differentiate, missing_rules};
+pub use driver::{Backward, Reduction, Weight, check_rules, differentiate, missing_rules, rewritten};
 pub use tape::Tape;
 
 use crate::error::Kind;

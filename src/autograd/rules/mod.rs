@@ -12,6 +12,7 @@ mod curve;
 mod matmul;
 mod normalisation;
 mod norms;
+pub mod notes;
 mod pool;
 mod rearrange;
 mod reduce;
