@@ -2,6 +2,7 @@
 //! What each rule gives is checked by the gradient checks, `tests/gradcheck`.
 
 mod build;
+mod large;
 
 use build::*;
 use onnx_unlearn::autograd::objective::Objective;
@@ -289,4 +290,14 @@ fn padding_counts_for_nothing() {
     let halves = [&[0, 1, 2][..], &[3, 4]]
         .map(|part| importance(&graph, &runtime, &settings(Reduction::Sample, 32), &all.select(part).unwrap()).0);
     assert_close(&whole, &halves[0].merge(&halves[1]).unwrap(), 1e-6);
+}
+
+#[test]
+fn large_backward_graphs_are_small_and_the_same_every_time() {
+    let runtime = runtime(RuntimeChoice::OnnxRuntime);
+    let (graph, weights, feed) = large::transformer(1000);
+    let specialised = large::specialised(&graph, &weights, &feed, &runtime);
+    let backward = large::backward(specialised.clone(), &weights);
+    assert!(backward.graph.nodes.len() <= 4 * graph.nodes.len(), "{} nodes", backward.graph.nodes.len());
+    assert!(large::bytes(&backward) == large::bytes(&large::backward(specialised, &weights)));
 }
