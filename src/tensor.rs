@@ -256,6 +256,15 @@ impl Tensor {
         })
     }
 
+    /// Half-precision elements as f32 (exact); none for other types.
+    pub fn to_single(&self) -> Option<Tensor> {
+        Some(Tensor::F32(match self {
+            Tensor::F16(a) => a.mapv(f32::from),
+            Tensor::BF16(a) => a.mapv(f32::from),
+            _ => return None,
+        }))
+    }
+
     /// Integer elements as i64, row-major; none for other types.
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         Some(match self {

@@ -3,7 +3,7 @@
 use super::rules;
 use crate::error::{Kind, printable};
 use crate::graph::{Graph, Name, Node};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use globset::{Glob, GlobMatcher};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,9 +110,6 @@ fn readers(graph: &Graph) -> Readers<'_> {
 fn judge(name: &Name, tensor: &Tensor, graph: &Graph, readers: &Readers) -> Result<String, String> {
     if !tensor.dtype().is_float() {
         return Err("not floating point".into());
-    }
-    if tensor.dtype() == DType::BF16 {
-        return Err("bfloat16 is not supported yet".into());
     }
     if tensor.is_empty() {
         return Err("empty".into());

@@ -14,12 +14,15 @@ use std::sync::Arc;
 
 pub(super) fn from_model(model: &Model) -> Result<Graph, GraphError> {
     let proto = &model.proto.graph;
-    let mut constants = BTreeMap::new();
-    for name in model.places().keys() {
-        let tensor = model.tensor(name)?;
-        constants.insert(Name::from(name.as_str()), Arc::new(tensor));
+    let (mut constants, mut nodes) = (BTreeMap::new(), Vec::new());
+    for (name, place) in model.places() {
+        if place.dtype.is_some() {
+            constants.insert(Name::from(name.as_str()), Arc::new(model.tensor(name)?));
+        } else if let Some(tensor) = model.proto_of(place).filter(|_| !place.constant_node) {
+            nodes.push(passed_through(name, tensor));
+        }
     }
-    let nodes = proto.node.iter().filter(|n| !is_known_constant(n, &constants)).map(node).collect();
+    nodes.extend(proto.node.iter().filter(|n| !is_known_constant(n, &constants)).map(node));
     let inputs = model.inputs().iter().map(|i| input(i, model)).collect::<Result<_, _>>()?;
     let opsets = model.proto.opset_import.iter().map(|o| (domain(&o.domain), o.version)).collect();
     let mut graph = Graph {
@@ -34,6 +37,21 @@ pub(super) fn from_model(model: &Model) -> Result<Graph, GraphError> {
     graph.check_names()?;
     graph.prepare()?;
     Ok(graph)
+}
+
+/// A tensor of a type that is not computed with, as strings are.
+fn passed_through(name: &str, tensor: &TensorProto) -> Node {
+    let mut value =
+        AttributeProto { name: "value".into(), t: MessageField::some(tensor.clone()), ..Default::default() };
+    value.type_ = EnumOrUnknown::new(AttributeType::TENSOR);
+    Node {
+        name: String::new(),
+        domain: String::new(),
+        op: "Constant".into(),
+        inputs: vec![],
+        outputs: vec![Some(name.into())],
+        attributes: vec![value],
+    }
 }
 
 fn is_known_constant(node: &NodeProto, constants: &BTreeMap<Name, Arc<Tensor>>) -> bool {

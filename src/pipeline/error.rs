@@ -17,6 +17,8 @@ pub enum Error {
     Model(#[from] ModelError),
     #[error("{}: {source}", path.display())]
     Graph { path: PathBuf, source: GraphError },
+    #[error("{}: which of the outputs are meant: {list}? Name them with --outputs", path.display())]
+    Outputs { path: PathBuf, list: String },
     #[error(transparent)]
     Role(#[from] RoleError),
     #[error(transparent)]
@@ -65,7 +67,7 @@ impl Error {
             Error::Write(e) => e.kind(),
             Error::EmptySet { .. } | Error::AlphaTooLarge { .. } | Error::NothingSelected { .. } => Kind::Nothing,
             Error::NotFinite { .. } => Kind::NotFinite,
-            Error::Usage(_) => Kind::Usage,
+            Error::Usage(_) | Error::Outputs { .. } => Kind::Usage,
             Error::Temporary(_) => Kind::Io,
             Error::Profile { .. } => Kind::Malformed,
             Error::Guard(_) | Error::GuardOfValidation(_) => Kind::Guard,

@@ -10,10 +10,12 @@ use crate::graph::{Graph, Name};
 use crate::model::{self, Model};
 use crate::report::File;
 use crate::session::RuntimeOptions;
+use crate::tensor::{DType, Tensor};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What all commands on a model take.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +46,7 @@ pub fn open(path: &Path, common: &Common) -> Result<Opened, Error> {
     let model = Model::read(path, &common.model_limits)?;
     let mut graph = graph(&model, path)?;
     let weights = weights(&own_verdicts(&model, &graph), &common.include, &common.exclude)?;
-    graph.select_outputs(&common.outputs).map_err(|source| Error::Graph { path: path.into(), source })?;
+    choose_outputs(&model, &mut graph, path, &common.outputs)?;
     for name in &weights {
         if let Some(index) = graph.constants.get(name).and_then(|t| t.first_not_finite()) {
             return Err(Error::NotFinite { path: path.into(), name: printable(name), index });
@@ -53,9 +55,45 @@ pub fn open(path: &Path, common: &Common) -> Result<Opened, Error> {
     Ok(Opened { model, graph, weights })
 }
 
-/// The verdicts on the tensors that the model itself holds, not on what was made for its graph.
+/// Keeps the outputs with the given names. Where none is given: all, if all can be differentiated; the only one
+/// that can, where others are labels.
+///
+/// # Errors
+/// A name that is no output; none given, and no output or several could be meant.
+pub(super) fn choose_outputs(model: &Model, graph: &mut Graph, path: &Path, names: &[String]) -> Result<(), Error> {
+    let outputs = model.outputs();
+    let (numbers, others): (Vec<_>, Vec<_>) = outputs.iter().partition(|output| holds_numbers(model, output));
+    let select = |graph: &mut Graph, names: &[String]| {
+        graph.select_outputs(names).map_err(|source| Error::Graph { path: path.into(), source })
+    };
+    match (names, &numbers[..]) {
+        ([], [only]) => select(graph, std::slice::from_ref(&only.name)),
+        ([], _) if !others.is_empty() => {
+            let dtype = |output: &model::ValueInfo| output.dtype.map_or("no tensor".into(), |dtype| dtype.to_string());
+            let list = outputs.iter().map(|output| format!("{} ({})", printable(&output.name), dtype(output)));
+            Err(Error::Outputs { path: path.into(), list: list.collect::<Vec<_>>().join(", ") })
+        }
+        _ => select(graph, names),
+    }
+}
+
+/// Whether an output is floating point, as far as the model says: a tensor, or dictionaries of probabilities.
+fn holds_numbers(model: &Model, output: &model::ValueInfo) -> bool {
+    let made_of = |op: &str| {
+        let gives = |node: &&onnx_protobuf::NodeProto| node.output.contains(&output.name);
+        model.proto.graph.node.iter().find(gives).is_some_and(|node| node.op_type == op)
+    };
+    let typed = model.proto.graph.output.iter().any(|o| o.name == output.name && o.type_.is_some());
+    output.dtype.map_or(!typed || made_of("ZipMap"), DType::is_float)
+}
+
+/// The verdicts on the tensors that the model itself holds, in their types; not on what was made for its graph.
 fn own_verdicts(model: &Model, graph: &Graph) -> Vec<Verdict> {
-    verdicts(graph).into_iter().filter(|verdict| model.places().contains_key(&verdict.name)).collect()
+    let own = |verdict: Verdict| {
+        let dtype = model.places().get(&verdict.name)?.dtype?;
+        Some(Verdict { dtype: dtype.to_string(), ..verdict })
+    };
+    verdicts(graph).into_iter().filter_map(own).collect()
 }
 
 /// The graph of a model that was read from `path`.
@@ -73,6 +111,18 @@ impl Opened {
             |i: &crate::graph::Input| InputSpec { name: i.name.to_string(), dtype: i.dtype, shape: i.shape.clone() };
         let specs: Vec<InputSpec> = self.graph.inputs.iter().map(spec).collect();
         Ok(DataSet::open(path, &specs, &common.data_limits)?)
+    }
+
+    /// A weight in the type that the model holds it in.
+    ///
+    /// # Errors
+    /// No such weight.
+    pub(super) fn weight(&self, name: &Name) -> Result<Arc<Tensor>, Error> {
+        let stored = self.model.places().get(&**name).and_then(|place| place.dtype);
+        match self.graph.constants.get(name) {
+            Some(tensor) if Some(tensor.dtype()) == stored => Ok(tensor.clone()),
+            _ => Ok(Arc::new(self.model.tensor(name)?)),
+        }
     }
 
     /// The files of the model for a report.

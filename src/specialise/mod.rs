@@ -7,7 +7,7 @@
 pub mod samples;
 
 use crate::error::{Kind, printable};
-use crate::graph::{Graph, Input, Name, Node};
+use crate::graph::{Graph, Input, Name, Node, attribute};
 use crate::session::{Feed, Runtime, SessionError};
 use crate::tensor::Tensor;
 use samples::{Facts, Layout};
@@ -41,7 +41,7 @@ pub struct Specialised {
 }
 
 /// Operators whose output depends on shapes alone.
-const OF_SHAPES: [&str; 2] = ["Shape", "Size"];
+const OF_SHAPES: [&str; 3] = ["EyeLike", "Shape", "Size"];
 /// Operators that give other values at every run.
 const RANDOM: [&str; 6] =
     ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"];
@@ -70,6 +70,7 @@ pub fn specialise(
     }
     let fixed = fixed_values(&graph, parameters);
     observe(&mut graph, &mut facts, &fixed, feed, runtime)?;
+    graph.nodes.iter_mut().for_each(|node| settle_type(node, &facts));
     graph.nodes.retain(|node| !node.outputs.iter().flatten().all(|o| fixed.contains(o)));
     graph.prune();
     facts.constants = graph.constants.clone();
@@ -90,6 +91,16 @@ fn fix(input: &mut Input, feed: &Feed, batch: usize, facts: &mut Facts) -> Resul
     facts.kinds.insert(input.name.clone(), (tensor.dtype(), shape.clone()));
     input.shape = shape.into_iter().map(Some).collect();
     Ok(())
+}
+
+/// A cast to the type of another value becomes a cast to that type: the other value has no part in it.
+fn settle_type(node: &mut Node, facts: &Facts) {
+    let dtype = node.output().ok().and_then(|output| facts.kinds.get(output)).map(|(dtype, _)| *dtype);
+    if let (true, "CastLike", Some(dtype)) = (node.domain.is_empty(), node.op.as_str(), dtype) {
+        node.op = "Cast".into();
+        node.inputs.truncate(1);
+        node.attributes.push(attribute("to", i64::from(dtype.to_onnx())));
+    }
 }
 
 /// Names of node outputs that depend neither on data nor on parameters.

@@ -36,7 +36,7 @@ fn empty(opset: i64) -> Graph {
         constants: BTreeMap::new(),
         inputs: vec![],
         outputs: vec![],
-        opsets: BTreeMap::from([(String::new(), opset), ("com.microsoft".into(), 1)]),
+        opsets: BTreeMap::from([(String::new(), opset), ("ai.onnx.ml".into(), 1), ("com.microsoft".into(), 1)]),
         ir_version: if opset > 20 { 10 } else { 8 },
     }
 }

@@ -19,7 +19,8 @@ fn node(text: &str) -> Node {
         Some((op, rest)) => (op, self::attributes(rest.strip_suffix('>').expect("attributes in <>"))),
         None => (head, vec![]),
     };
-    let (inputs, outputs) = (names(inputs), names(outputs));
+    let inputs = if inputs.is_empty() { vec![] } else { names(inputs) };
+    let outputs = names(outputs);
     let (domain, op) = op.rsplit_once('.').unwrap_or(("", op));
     Node { name: String::new(), domain: domain.into(), op: op.into(), inputs, outputs, attributes }
 }

@@ -1,9 +1,11 @@
 //! The graph that computes against the graph that the model holds.
 
 #[path = "../gradcheck/parse.rs"]
-mod parse;
+pub mod parse;
 
+mod forms;
 mod older;
+mod sequences;
 
 use onnx_unlearn::graph::{Graph, Input};
 use onnx_unlearn::session::{DeviceChoice, Feed, Runtime, RuntimeChoice, RuntimeOptions};
@@ -23,7 +25,7 @@ fn graph(opset: i64, nodes: &str, feed: &Feed) -> Graph {
         constants: BTreeMap::new(),
         inputs: feed.iter().map(input).collect(),
         outputs: vec!["y".into()],
-        opsets: BTreeMap::from([(String::new(), opset)]),
+        opsets: BTreeMap::from([(String::new(), opset), ("ai.onnx.ml".into(), 1)]),
         ir_version: 8,
     }
 }

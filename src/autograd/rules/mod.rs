@@ -100,6 +100,7 @@ const fn internal(op: &'static str, samples: SampleRule) -> Row {
 const STEP: &str = "piecewise constant";
 const TRUTH: &str = "its output is a truth value";
 const INDEX: &str = "its output is an index";
+const BITS: &str = "its output is a whole number";
 const SHAPE: &str = "its output depends on shapes alone";
 
 const ADDEND: &[(usize, &str)] = &[(0, "addend"), (1, "addend")];
@@ -130,6 +131,7 @@ pub static TABLE: &[Row] = &[
     row("AveragePool", pool::average, samples::first_axis, &[]),
     row("BatchNormalization", normalisation::batch, samples::not_channels, NORM),
     row("Cast", shape::same, samples::elementwise, &[]),
+    row("CastLike", shape::same, samples::elementwise, &[]),
     row("Celu", curve::celu, samples::elementwise, &[]),
     row("Clip", activation::clip, samples::elementwise, &[]),
     row("Concat", select::concat, samples::along_axis, TOKENS),
@@ -176,10 +178,12 @@ pub static TABLE: &[Row] = &[
     row("Mul", arithmetic::mul, samples::elementwise, FACTOR),
     row("Neg", arithmetic::neg, samples::elementwise, &[]),
     rewritten("NegativeLogLikelihoodLoss", loss::negative_log_likelihood, &[]),
+    row("OneHot", select::one_hot, samples::axes::one_hot, &[]),
     row("PRelu", curve::prelu, samples::elementwise, SLOPE),
     row("Pad", select::pad, samples::pad, &[]),
     row("Pow", arithmetic::pow, samples::elementwise, &[]),
     rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=26),
+    row("Range", arithmetic::range, samples::never, &[]),
     row("Reciprocal", arithmetic::reciprocal, samples::elementwise, &[]),
     row("ReduceL1", norms::l1, samples::reduction, &[]),
     row("ReduceL2", norms::l2, samples::reduction, &[]),
@@ -230,8 +234,15 @@ pub static TABLE: &[Row] = &[
     zero("And", TRUTH, samples::elementwise),
     zero("ArgMax", INDEX, samples::reduction),
     zero("ArgMin", INDEX, samples::reduction),
+    zero("BitShift", BITS, samples::elementwise),
+    zero("BitwiseAnd", BITS, samples::elementwise),
+    zero("BitwiseNot", BITS, samples::elementwise),
+    zero("BitwiseOr", BITS, samples::elementwise),
+    zero("BitwiseXor", BITS, samples::elementwise),
     zero("Ceil", STEP, samples::elementwise),
+    zero("ConstantOfShape", SHAPE, samples::never),
     zero("Equal", TRUTH, samples::elementwise),
+    zero("EyeLike", SHAPE, samples::never),
     zero("Floor", STEP, samples::elementwise),
     zero("Greater", TRUTH, samples::elementwise),
     zero("GreaterOrEqual", TRUTH, samples::elementwise),
@@ -240,6 +251,8 @@ pub static TABLE: &[Row] = &[
     zero("IsNaN", TRUTH, samples::elementwise),
     zero("Less", TRUTH, samples::elementwise),
     zero("LessOrEqual", TRUTH, samples::elementwise),
+    zero("NonMaxSuppression", INDEX, samples::never),
+    zero("NonZero", INDEX, samples::never),
     zero("Not", TRUTH, samples::elementwise),
     zero("Or", TRUTH, samples::elementwise),
     zero("Round", STEP, samples::elementwise),

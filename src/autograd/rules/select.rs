@@ -158,3 +158,21 @@ fn border(node: &Node, dy: &Name, dx: &Name, tape: &mut Tape) -> Option<Grad> {
     let inside = tape.node("Pad", &operands, vec![], (tape.dtype(dy), tape.shape(dy)));
     Some(tape.sub(dy, &inside).into())
 }
+
+/// `y = values[1]` at the index, `values[0]` elsewhere: each value gets `dy` where it was taken.
+pub(super) fn one_hot(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let shape = tape.shape(&dy);
+    let axis = node.axis("axis", -1, shape.len())?;
+    let indices = tape.cast(node.required(0)?, DType::I64);
+    let (depth, bounds) = (tape.constant_integers(&[shape[axis] as i64]), tape.constant_integers(&[0, 1]));
+    let attributes = vec![attribute("axis", axis as i64)];
+    let hot = tape.node("OneHot", &[&indices, &depth, &bounds], attributes, (DType::I64, shape.clone()));
+    let hot = tape.cast(&hot, tape.dtype(&dy));
+    let on = tape.mul(&dy, &hot);
+    let off = tape.sub(&dy, &on);
+    let apart = [&shape[..], &[1]].concat();
+    let parts = [off, on].map(|part| tape.reshape(&part, &apart));
+    let both = tape.concat(&[&parts[0], &parts[1]], shape.len());
+    Ok(vec![None, None, Some(both.into())])
+}

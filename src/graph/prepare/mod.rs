@@ -1,7 +1,11 @@
 //! From the graph that a model holds to the graph that computes: the same function of the same weights, in the
 //! forms that the rest of the product knows. The model's file is never touched.
 
+mod classical;
+mod outputs;
+mod sequences;
 mod upgrade;
+mod widen;
 mod writer;
 
 use super::{Graph, GraphError, Name, Node};
@@ -23,7 +27,11 @@ impl Graph {
     /// # Errors
     /// A form that has no counterpart, by the node's name.
     pub fn prepare(&mut self) -> Result<(), GraphError> {
-        upgrade::upgrade(self)
+        widen::widen(self)?;
+        upgrade::upgrade(self)?;
+        classical::rewrite_all(self)?;
+        sequences::flatten(self)?;
+        outputs::name(self)
     }
 }
 

@@ -95,7 +95,8 @@ impl Writer {
         self.read.contains(name)
     }
 
-    fn fresh(&mut self, what: &str) -> Name {
+    /// A name that no value has.
+    pub fn fresh(&mut self, what: &str) -> Name {
         self.made += 1;
         format!("{MADE}{}_{}_{what}", self.label, self.made).into()
     }
@@ -109,6 +110,16 @@ impl Writer {
     /// A one-dimensional integer constant.
     pub fn integers(&mut self, values: &[i64]) -> Name {
         self.constant(Tensor::new(&[values.len()], values.to_vec()))
+    }
+
+    /// A scalar integer constant.
+    pub fn integer(&mut self, value: i64) -> Name {
+        self.constant(Tensor::new(&[], vec![value]))
+    }
+
+    /// The value of `name` from here on, in the place of the node that gave it.
+    pub fn give(&mut self, name: &Name, tensor: Tensor) {
+        self.constants.insert(name.clone(), Arc::new(tensor));
     }
 
     /// A one-dimensional constant of float32.

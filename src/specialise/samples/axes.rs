@@ -20,3 +20,9 @@ pub fn tile(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
 pub fn matrices(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
     first_only(node, facts).filter(|found| found.axis + 2 < out.len())
 }
+
+/// The samples' indices become rows of a new axis, the attribute `axis` of the output.
+pub fn one_hot(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
+    let new = node.axis("axis", -1, out.len()).ok()?;
+    first_only(node, facts).map(|found| SampleAxis { axis: found.axis + usize::from(found.axis >= new), ..found })
+}

@@ -8,6 +8,7 @@ mod fused;
 mod layouts;
 mod linear;
 mod loss;
+mod made;
 mod moves;
 mod normal;
 mod norms;
@@ -34,6 +35,7 @@ pub fn cases() -> Vec<Case> {
         rearrange::cases(),
         normal::cases(),
         norms::cases(),
+        made::cases(),
         older::cases(),
         reduce::cases(),
         moves::cases(),

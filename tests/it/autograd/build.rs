@@ -22,6 +22,7 @@ pub fn numbers(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
     match dtype {
         DType::F64 => Tensor::new(shape, values.collect::<Vec<f64>>()),
         DType::F16 => Tensor::new(shape, values.map(half::f16::from_f64).collect()),
+        DType::BF16 => Tensor::new(shape, values.map(half::bf16::from_f64).collect()),
         _ => Tensor::new(shape, values.map(|v| v as f32).collect()),
     }
     .unwrap()
