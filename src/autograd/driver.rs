@@ -57,7 +57,7 @@ pub fn missing_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> BTreeMap<Str
         match rules::find(node, graph.opset()).map(|row| &row.gradient) {
             Some(Gradient::Zero(_)) => continue,
             Some(Gradient::Rule(_) | Gradient::Rewrite(_)) => {}
-            Some(Gradient::Internal) | None => {
+            None => {
                 let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
                 *missing.entry(printable(&format!("{domain}{}", node.op))).or_default() += 1;
             }

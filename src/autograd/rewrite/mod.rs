@@ -3,6 +3,7 @@
 
 pub(super) mod fused;
 pub(super) mod normal;
+pub(super) mod places;
 
 use super::{GradError, Tape};
 use crate::graph::{Name, Node};

@@ -15,13 +15,14 @@ mod norms;
 mod pool;
 mod rearrange;
 mod reduce;
+mod scatter;
 mod select;
 mod shape;
 mod trigonometry;
 mod variadic;
 mod window;
 
-use super::rewrite::{fused, normal};
+use super::rewrite::{fused, normal, places};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -37,8 +38,6 @@ pub enum Gradient {
     Rule(Rule),
     /// The node is replaced by others before the reverse pass.
     Rewrite(Rewrite),
-    /// Rules write it and its sample layout is known; one that the model holds has no gradient.
-    Internal,
     /// The gradient is zero wherever it exists, for this reason.
     Zero(&'static str),
 }
@@ -92,10 +91,6 @@ impl Row {
 
 const MICROSOFT: &str = "com.microsoft";
 
-const fn internal(op: &'static str, samples: SampleRule) -> Row {
-    Row { gradient: Gradient::Internal, ..zero(op, "", samples) }
-}
-
 const STEP: &str = "piecewise constant";
 const TRUTH: &str = "its output is a truth value";
 const INDEX: &str = "its output is an index";
@@ -145,7 +140,8 @@ pub static TABLE: &[Row] = &[
     row("Expand", shape::same, samples::elementwise, TOKEN),
     row("Flatten", shape::reshape, samples::flat_order, &[]),
     row("Gather", select::gather, samples::gather, TABLE_ROWS),
-    row("GatherElements", rearrange::gather_elements, samples::scatter_elements, &[]),
+    row("GatherElements", scatter::gather_elements, samples::scatter_elements, &[]),
+    rewritten("GatherND", places::gather, TABLE_ROWS),
     row("Gelu", activation::gelu, samples::elementwise, &[]),
     row("Gemm", matmul::gemm, samples::gemm, GEMM),
     row("GlobalAveragePool", pool::global_average, samples::first_axis, &[]),
@@ -190,6 +186,8 @@ pub static TABLE: &[Row] = &[
     row("ReduceSumSquare", norms::sum_square, samples::reduction, &[]),
     row("Relu", activation::relu, samples::elementwise, &[]),
     row("Reshape", shape::reshape, samples::flat_order, &[]),
+    row("ScatterElements", scatter::scatter_elements, samples::scatter_elements, TOKENS),
+    rewritten("ScatterND", places::scatter, TOKENS),
     row("Selu", curve::selu, samples::elementwise, &[]),
     row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
     row("Sin", trigonometry::sin, samples::elementwise, &[]),
@@ -210,7 +208,7 @@ pub static TABLE: &[Row] = &[
     row("Tanh", activation::tanh, samples::elementwise, &[]),
     row("ThresholdedRelu", curve::thresholded_relu, samples::elementwise, &[]),
     row("Tile", rearrange::tile, samples::axes::tile, &[]),
-    row("TopK", rearrange::top_k, samples::mixes_axis, &[]),
+    row("TopK", scatter::top_k, samples::mixes_axis, &[]),
     row("Transpose", shape::transpose, samples::transpose, &[]),
     row("Trilu", rearrange::trilu, samples::axes::matrices, &[]),
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
@@ -243,8 +241,6 @@ pub static TABLE: &[Row] = &[
     zero("Sign", STEP, samples::elementwise),
     zero("Size", SHAPE, samples::never),
     zero("Xor", TRUTH, samples::elementwise),
-    // Written by rules, never differentiated.
-    internal("ScatterElements", samples::scatter_elements),
 ];
 
 /// The row of a node's operator at the graph's opset of the default domain.

@@ -10,6 +10,7 @@ mod linear;
 mod moves;
 mod normal;
 mod norms;
+mod places;
 mod pool;
 mod rearrange;
 mod reduce;
@@ -27,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         linear::cases(),
         conv::cases(),
         curves::cases(),
+        places::cases(),
         pool::cases(),
         rearrange::cases(),
         normal::cases(),
