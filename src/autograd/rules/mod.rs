@@ -22,7 +22,7 @@ mod trigonometry;
 mod variadic;
 mod window;
 
-use super::rewrite::{fused, normal, places};
+use super::rewrite::{einsum, fused, normal, places};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -102,6 +102,7 @@ const FACTOR: &[(usize, &str)] = &[(0, "factor"), (1, "factor")];
 const CONV: &[(usize, &str)] = &[(1, "convolution weight"), (2, "convolution bias")];
 const GEMM: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix"), (2, "bias")];
 const MATRIX: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix")];
+const MATRICES: &[(usize, &str)] = &[(usize::MAX, "matrix")];
 const NORM: &[(usize, &str)] = &[(1, "normalisation scale"), (2, "normalisation bias")];
 const SLOPE: &[(usize, &str)] = &[(1, "slope")];
 const SCALE: &[(usize, &str)] = &[(1, "normalisation scale")];
@@ -134,6 +135,7 @@ pub static TABLE: &[Row] = &[
     row("ConvTranspose", conv::transposed_forward, samples::first_axis, CONV),
     row("Div", arithmetic::div, samples::elementwise, &[]),
     row("Dropout", shape::dropout, samples::elementwise, &[]),
+    rewritten("Einsum", einsum::einsum, MATRICES),
     row("Elu", curve::elu, samples::elementwise, &[]),
     row("Erf", activation::erf, samples::elementwise, &[]),
     row("Exp", arithmetic::exp, samples::elementwise, &[]),

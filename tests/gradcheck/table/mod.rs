@@ -3,6 +3,7 @@
 mod arithmetic;
 mod conv;
 mod curves;
+mod einsum;
 mod elementwise;
 mod fused;
 mod layouts;
@@ -24,6 +25,7 @@ use crate::numbers::Sampler;
 pub fn cases() -> Vec<Case> {
     [
         arithmetic::cases(),
+        einsum::cases(),
         elementwise::cases(),
         linear::cases(),
         conv::cases(),
