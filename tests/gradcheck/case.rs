@@ -24,6 +24,8 @@ pub enum Kind {
     /// An input `[samples, shape…]` of truth values.
     Choices,
     Integers(Vec<i64>),
+    /// A one-dimensional constant of these numbers in float32, whatever the case is computed in.
+    Singles(Vec<f32>),
     Truth(bool),
 }
 
@@ -123,6 +125,11 @@ impl Case {
 
     pub fn ints_shaped(self, name: &'static str, values: &[i64], shape: &[usize]) -> Case {
         self.operand(name, shape, Kind::Integers(values.to_vec()))
+    }
+
+    /// A one-dimensional constant in float32, whatever the case is computed in.
+    pub fn singles(self, name: &'static str, values: &[f32]) -> Case {
+        self.operand(name, &[values.len()], Kind::Singles(values.to_vec()))
     }
 
     pub fn truth(self, name: &'static str, value: bool) -> Case {

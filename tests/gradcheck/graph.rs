@@ -118,6 +118,7 @@ impl Builder {
                 self.input(name, Tensor::new(&batched(shape), values));
             }
             Kind::Integers(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("integers")),
+            Kind::Singles(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("numbers")),
             Kind::Truth(value) => self.constant(name, Tensor::new(shape, vec![*value]).expect("a truth value")),
         }
     }

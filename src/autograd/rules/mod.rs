@@ -5,16 +5,19 @@
 //! add up, undo broadcasts, filter types or make names: the driver does.
 
 mod activation;
+mod along;
 mod arithmetic;
 mod attend;
 mod conv;
 mod curve;
+mod interpolate;
 mod matmul;
 mod normalisation;
 mod norms;
 mod pool;
 mod rearrange;
 mod reduce;
+mod resize;
 mod scatter;
 mod select;
 mod shape;
@@ -190,6 +193,7 @@ pub static TABLE: &[Row] = &[
     row("Reshape", shape::reshape, samples::flat_order, &[]),
     row("ScatterElements", scatter::scatter_elements, samples::scatter_elements, TOKENS),
     rewritten("ScatterND", places::scatter, TOKENS),
+    row("Resize", resize::resize, samples::axes::resize, &[]),
     row("Selu", curve::selu, samples::elementwise, &[]),
     row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
     row("Sin", trigonometry::sin, samples::elementwise, &[]),

@@ -15,6 +15,7 @@ mod places;
 mod pool;
 mod rearrange;
 mod reduce;
+mod resize;
 mod rewritten;
 mod select;
 mod transposed;
@@ -39,6 +40,7 @@ pub fn cases() -> Vec<Case> {
         moves::cases(),
         select::cases(),
         layouts::cases(),
+        resize::cases(),
         rewritten::cases(),
         fused::cases(),
         transposed::cases(),
