@@ -26,7 +26,7 @@ pub enum Kind {
     Integers(Vec<i64>),
     /// A one-dimensional constant of these numbers in float32, whatever the case is computed in.
     Singles(Vec<f32>),
-    Truth(bool),
+    Truths(Vec<bool>),
 }
 
 #[derive(Clone, Debug)]
@@ -133,7 +133,12 @@ impl Case {
     }
 
     pub fn truth(self, name: &'static str, value: bool) -> Case {
-        self.operand(name, &[], Kind::Truth(value))
+        self.operand(name, &[], Kind::Truths(vec![value]))
+    }
+
+    /// A one-dimensional constant of truth values.
+    pub fn truths(self, name: &'static str, values: &[bool]) -> Case {
+        self.operand(name, &[values.len()], Kind::Truths(values.to_vec()))
     }
 
     /// Nodes before the others.

@@ -119,7 +119,7 @@ impl Builder {
             }
             Kind::Integers(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("integers")),
             Kind::Singles(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("numbers")),
-            Kind::Truth(value) => self.constant(name, Tensor::new(shape, vec![*value]).expect("a truth value")),
+            Kind::Truths(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("truth values")),
         }
     }
 

@@ -21,18 +21,22 @@ pub(super) fn leaky_relu(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -
 }
 
 /// `y = min(max(x, low), high)`: `dx = dy` where `low <= x <= high`, the bounds included as `torch.clamp`
-/// has it. The bounds get no gradient.
+/// has it; a bound gets `dy` where `x` lies beyond it.
 pub(super) fn clip(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let mut dx = first(node, grads)?;
-    let x = node.required(0)?;
+    let (dy, x) = (dx.clone(), node.required(0)?);
+    let mut bounds = Vec::new();
     for (bound, op) in [(node.input(1), "Less"), (node.input(2), "Greater")] {
-        if let Some(bound) = bound {
-            let outside = tape.compare(op, x, bound);
-            let zero = tape.scalar(&dx, 0.0);
-            dx = tape.select(&outside, &zero, &dx);
-        }
+        let Some(bound) = bound else {
+            bounds.push(None);
+            continue;
+        };
+        let outside = tape.compare(op, x, bound);
+        let zero = tape.scalar(&dx, 0.0);
+        dx = tape.select(&outside, &zero, &dx);
+        bounds.push(Some(tape.keep_where(&outside, &dy).into()));
     }
-    Ok(vec![Some(dx.into()), None, None])
+    Ok(std::iter::once(Some(dx.into())).chain(bounds).collect())
 }
 
 /// `y = 1 / (1 + e⁻ˣ)`: `dx = dy y (1 - y)`.

@@ -10,6 +10,7 @@ mod arithmetic;
 mod attend;
 mod conv;
 mod curve;
+mod image;
 mod interpolate;
 mod matmul;
 mod normalisation;
@@ -23,9 +24,9 @@ mod select;
 mod shape;
 mod trigonometry;
 mod variadic;
-mod window;
+pub(super) mod window;
 
-use super::rewrite::{einsum, fused, normal, places};
+use super::rewrite::{cut, einsum, fused, normal, places};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -97,6 +98,8 @@ const MICROSOFT: &str = "com.microsoft";
 const STEP: &str = "piecewise constant";
 const TRUTH: &str = "its output is a truth value";
 const INDEX: &str = "its output is an index";
+const INTEGER: &str = "its operands are integers";
+const RANDOM: &str = "its output is random";
 const SHAPE: &str = "its output depends on shapes alone";
 
 const ADDEND: &[(usize, &str)] = &[(0, "addend"), (1, "addend")];
@@ -128,7 +131,10 @@ pub static TABLE: &[Row] = &[
     row("BatchNormalization", normalisation::batch, samples::not_channels, NORM),
     row("Cast", shape::same, samples::elementwise, &[]),
     row("Celu", curve::celu, samples::elementwise, &[]),
+    rewritten("CenterCropPad", cut::center, &[]),
     row("Clip", activation::clip, samples::elementwise, &[]),
+    row("Col2Im", image::col2im, samples::first_axis, &[]).at(18..=24),
+    rewritten("Compress", cut::compress, &[]),
     row("Concat", select::concat, samples::along_axis, TOKENS),
     row("Conv", conv::conv, samples::first_axis, CONV),
     row("Cos", trigonometry::cos, samples::elementwise, &[]),
@@ -136,6 +142,7 @@ pub static TABLE: &[Row] = &[
     row("CumSum", rearrange::cum_sum, samples::axes::mixes_axis_input, &[]),
     row("DepthToSpace", rearrange::depth_to_space, samples::first_axis, &[]),
     row("ConvTranspose", conv::transposed_forward, samples::first_axis, CONV),
+    row("Det", image::determinant, samples::axes::determinants, &[]),
     row("Div", arithmetic::div, samples::elementwise, &[]),
     row("Dropout", shape::dropout, samples::elementwise, &[]),
     rewritten("Einsum", einsum::einsum, MATRICES),
@@ -167,6 +174,7 @@ pub static TABLE: &[Row] = &[
     row("MatMul", matmul::matmul, samples::matmul, MATRIX),
     row("Max", variadic::extreme, samples::elementwise, &[]),
     row("MaxPool", pool::max, samples::first_axis, &[]),
+    row("MaxUnpool", image::max_unpool, samples::axes::unpool, &[]),
     row("Mean", variadic::mean, samples::elementwise, ADDENDS),
     row("Min", variadic::extreme, samples::elementwise, &[]),
     row("Mish", curve::mish, samples::elementwise, &[]),
@@ -194,7 +202,9 @@ pub static TABLE: &[Row] = &[
     row("ScatterElements", scatter::scatter_elements, samples::scatter_elements, TOKENS),
     rewritten("ScatterND", places::scatter, TOKENS),
     row("Resize", resize::resize, samples::axes::resize, &[]),
+    row("ReverseSequence", image::reverse_sequence, samples::axes::reversed, &[]),
     row("Selu", curve::selu, samples::elementwise, &[]),
+    row("Shrink", curve::shrink, samples::elementwise, &[]),
     row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
     row("Sin", trigonometry::sin, samples::elementwise, &[]),
     row("Sinh", trigonometry::sinh, samples::elementwise, &[]),
@@ -230,8 +240,15 @@ pub static TABLE: &[Row] = &[
     zero("And", TRUTH, samples::elementwise),
     zero("ArgMax", INDEX, samples::reduction),
     zero("ArgMin", INDEX, samples::reduction),
+    zero("Bernoulli", RANDOM, samples::elementwise),
+    zero("BitShift", INTEGER, samples::elementwise),
+    zero("BitwiseAnd", INTEGER, samples::elementwise),
+    zero("BitwiseNot", INTEGER, samples::elementwise),
+    zero("BitwiseOr", INTEGER, samples::elementwise),
+    zero("BitwiseXor", INTEGER, samples::elementwise),
     zero("Ceil", STEP, samples::elementwise),
     zero("Equal", TRUTH, samples::elementwise),
+    zero("EyeLike", SHAPE, samples::never),
     zero("Floor", STEP, samples::elementwise),
     zero("Greater", TRUTH, samples::elementwise),
     zero("GreaterOrEqual", TRUTH, samples::elementwise),
@@ -240,8 +257,14 @@ pub static TABLE: &[Row] = &[
     zero("IsNaN", TRUTH, samples::elementwise),
     zero("Less", TRUTH, samples::elementwise),
     zero("LessOrEqual", TRUTH, samples::elementwise),
+    zero("Multinomial", RANDOM, samples::never),
+    zero("NonMaxSuppression", INDEX, samples::never),
+    zero("NonZero", INDEX, samples::never),
     zero("Not", TRUTH, samples::elementwise),
+    zero("OneHot", "it is constant between indices", samples::axes::one_hot),
     zero("Or", TRUTH, samples::elementwise),
+    zero("RandomNormalLike", RANDOM, samples::never),
+    zero("RandomUniformLike", RANDOM, samples::never),
     zero("Round", STEP, samples::elementwise),
     zero("Shape", SHAPE, samples::never),
     zero("Sign", STEP, samples::elementwise),

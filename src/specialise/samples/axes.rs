@@ -1,6 +1,6 @@
 //! Layouts of operators that repeat, accumulate or mask along given axes.
 
-use super::{Facts, SampleAxis, first_only};
+use super::{Facts, SampleAxis, agree, dependent, first_only};
 use crate::graph::{Node, normalise};
 
 /// Everything along the axis given by the second input is mixed, the shape stays.
@@ -35,4 +35,31 @@ pub fn resize(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
     };
     let kept = facts.shape(node.input(0)?)[found.axis] == out[found.axis];
     (kept && scale == 1.0).then_some(found)
+}
+
+/// The last two axes hold matrices, of which a number each is left.
+pub fn determinants(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
+    first_only(node, facts).filter(|found| found.axis < out.len())
+}
+
+/// Values and places, both with the samples on the first axis.
+pub fn unpool(node: &Node, facts: &Facts, _out: &[usize]) -> Option<SampleAxis> {
+    agree(dependent(node, facts).map(|(_, name)| facts.sample_axis(name))).filter(|found| found.axis == 0)
+}
+
+/// Sequences along `time_axis` are reversed, each by its own length given for the places of `batch_axis`.
+pub fn reversed(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
+    let (time, batch) = (node.axis("time_axis", 0, out.len()).ok()?, node.axis("batch_axis", 1, out.len()).ok()?);
+    let located = |(slot, name): (usize, &_)| {
+        let found = facts.sample_axis(name)?;
+        Some(SampleAxis { axis: if slot == 1 { batch } else { found.axis }, ..found })
+    };
+    agree(dependent(node, facts).map(located)).filter(|found| found.axis != time)
+}
+
+/// Each index becomes an axis of its own.
+pub fn one_hot(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
+    let new = node.axis("axis", -1, out.len()).ok()?;
+    let found = first_only(node, facts)?;
+    Some(SampleAxis { axis: found.axis + usize::from(new <= found.axis), ..found })
 }

@@ -6,6 +6,7 @@ mod curves;
 mod einsum;
 mod elementwise;
 mod fused;
+mod image;
 mod layouts;
 mod linear;
 mod moves;
@@ -40,6 +41,7 @@ pub fn cases() -> Vec<Case> {
         moves::cases(),
         select::cases(),
         layouts::cases(),
+        image::cases(),
         resize::cases(),
         rewritten::cases(),
         fused::cases(),
