@@ -93,9 +93,10 @@ pub fn differentiate(
 ) -> Result<Backward, GradError> {
     check_rules(&specialised.graph, parameters)?;
     let outputs = specialised.graph.outputs.clone();
-    let tape = Tape::new(specialised, parameters)?;
+    let mut tape = Tape::new(specialised, parameters)?;
     let forward = tape.graph.nodes.clone();
     let views = views(&tape, &forward, parameters);
+    tape.weights = views.keys().cloned().collect();
     let mut driver = Driver { tape, views, reduction, grads: BTreeMap::new(), uses: BTreeMap::new(), mixed: None };
     let wanted = driver.wanted(&forward);
     for (output, seed) in objective::seeds(&mut driver.tape, &outputs, objective)? {

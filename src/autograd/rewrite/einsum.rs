@@ -150,7 +150,7 @@ impl Term {
 /// The product of two terms, summed over shared letters that nothing needs.
 fn product(tape: &mut Tape, a: Term, b: Term, needed: impl Fn(&char) -> bool) -> Term {
     let fixed = |term: &Term| tape.facts.layout(&term.value) == Layout::Shared;
-    let is_weight = |term: &Term| tape.constant_value(&term.value).is_some();
+    let is_weight = |term: &Term| tape.is_weight(&term.value);
     // A weight stands on the right, where rows of the left are the samples'.
     let (a, b) = if is_weight(&a) || (fixed(&a) && !fixed(&b)) { (b, a) } else { (a, b) };
     let split = |of: &Term, with: &Term| -> (Vec<char>, Vec<char>) {
