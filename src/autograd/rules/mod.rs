@@ -16,6 +16,7 @@ mod matmul;
 mod normalisation;
 mod norms;
 mod pool;
+pub(super) mod quantise;
 mod rearrange;
 mod reduce;
 mod resize;
@@ -44,6 +45,8 @@ pub enum Gradient {
     Rewrite(Rewrite),
     /// The gradient is zero wherever it exists, for this reason.
     Zero(&'static str),
+    /// There is none here, for this reason.
+    Refused(&'static str),
 }
 
 /// One operator.
@@ -76,6 +79,10 @@ const fn zero(op: &'static str, reason: &'static str, samples: SampleRule) -> Ro
     Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Zero(reason), samples, weights: &[] }
 }
 
+const fn refused(op: &'static str, reason: &'static str) -> Row {
+    Row { gradient: Gradient::Refused(reason), ..zero(op, "", samples::never) }
+}
+
 /// A row of an operator that is replaced by others, which then tell how the samples lie.
 const fn rewritten(op: &'static str, rewrite: Rewrite, weights: &'static [(usize, &'static str)]) -> Row {
     Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Rewrite(rewrite), samples: samples::never, weights }
@@ -99,6 +106,7 @@ const STEP: &str = "piecewise constant";
 const TRUTH: &str = "its output is a truth value";
 const INDEX: &str = "its output is an index";
 const INTEGER: &str = "its operands are integers";
+const INTEGERS: &str = "it computes in integers, in place of QuantizeLinear and DequantizeLinear";
 const RANDOM: &str = "its output is random";
 const SHAPE: &str = "its output depends on shapes alone";
 
@@ -142,6 +150,7 @@ pub static TABLE: &[Row] = &[
     row("CumSum", rearrange::cum_sum, samples::axes::mixes_axis_input, &[]),
     row("DepthToSpace", rearrange::depth_to_space, samples::first_axis, &[]),
     row("ConvTranspose", conv::transposed_forward, samples::first_axis, CONV),
+    row("DequantizeLinear", quantise::dequantise, samples::elementwise, &[]),
     row("Det", image::determinant, samples::axes::determinants, &[]),
     row("Div", arithmetic::div, samples::elementwise, &[]),
     row("Dropout", shape::dropout, samples::elementwise, &[]),
@@ -186,6 +195,7 @@ pub static TABLE: &[Row] = &[
     row("Pad", select::pad, samples::pad, &[]),
     row("Pow", arithmetic::pow, samples::elementwise, &[]),
     rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=24),
+    row("QuantizeLinear", quantise::quantise, samples::elementwise, &[]),
     row("Reciprocal", arithmetic::reciprocal, samples::elementwise, &[]),
     row("ReduceL1", norms::l1, samples::reduction, &[]),
     row("ReduceL2", norms::l2, samples::reduction, &[]),
@@ -229,6 +239,11 @@ pub static TABLE: &[Row] = &[
     row("Trilu", rearrange::trilu, samples::axes::matrices, &[]),
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
     row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
+    refused("ConvInteger", INTEGERS),
+    refused("DynamicQuantizeLinear", INTEGERS),
+    refused("MatMulInteger", INTEGERS),
+    refused("QLinearConv", INTEGERS),
+    refused("QLinearMatMul", INTEGERS),
     rewritten("BiasGelu", fused::gelu, &[(1, "bias")]).of_microsoft(),
     rewritten("FastGelu", fused::fast_gelu, &[(1, "bias")]).of_microsoft(),
     rewritten("FusedConv", fused::conv, CONV).of_microsoft(),

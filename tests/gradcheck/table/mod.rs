@@ -14,6 +14,7 @@ mod normal;
 mod norms;
 mod places;
 mod pool;
+mod quantise;
 mod rearrange;
 mod reduce;
 mod resize;
@@ -34,6 +35,7 @@ pub fn cases() -> Vec<Case> {
         curves::cases(),
         places::cases(),
         pool::cases(),
+        quantise::cases(),
         rearrange::cases(),
         normal::cases(),
         norms::cases(),
