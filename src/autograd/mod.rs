@@ -7,6 +7,7 @@
 
 mod contraction;
 mod driver;
+mod levels;
 mod lower;
 pub mod objective;
 mod rewrite;

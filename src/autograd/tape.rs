@@ -19,6 +19,8 @@ pub const PREFIX: &str = "onnx_unlearn/";
 pub struct Tape {
     pub(super) graph: Graph,
     pub(super) facts: Facts,
+    /// Values that are a parameter, with its elements perhaps moved or picked.
+    pub(super) weights: BTreeSet<Name>,
     made: usize,
     /// The name of the node that is being rewritten.
     within: Option<String>,
@@ -40,7 +42,7 @@ impl Tape {
         let mut read: BTreeSet<Name> = graph.outputs.iter().cloned().collect();
         read.extend(nodes.iter().flat_map(|n| n.inputs.iter().flatten().cloned().chain(n.captured())));
         let mut reached = parameters.clone();
-        let mut tape = Tape { graph, facts, made: 0, within: None };
+        let mut tape = Tape { graph, facts, weights: parameters.clone(), made: 0, within: None };
         for node in nodes {
             let depends = node.inputs.iter().flatten().any(|i| reached.contains(i));
             if depends {
@@ -114,6 +116,11 @@ impl Tape {
     /// Number of samples in the batch.
     pub fn batch(&self) -> usize {
         self.facts.batch
+    }
+
+    /// Whether a value is a parameter, with its elements perhaps moved or picked.
+    pub fn is_weight(&self, value: &Name) -> bool {
+        self.weights.contains(value)
     }
 
     /// The value of a constant, parameters included.

@@ -77,7 +77,8 @@ impl Builder {
                 self.input(name, Tensor::new(&batched(shape), values));
             }
             Kind::Integers(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("integers")),
-            Kind::Truth(value) => self.constant(name, Tensor::new(shape, vec![*value]).expect("a truth value")),
+            Kind::Singles(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("numbers")),
+            Kind::Truths(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("truth values")),
         }
     }
 

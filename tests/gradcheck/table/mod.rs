@@ -3,8 +3,10 @@
 mod arithmetic;
 mod conv;
 mod curves;
+mod einsum;
 mod elementwise;
 mod fused;
+mod image;
 mod layouts;
 mod linear;
 mod loss;
@@ -13,9 +15,12 @@ mod moves;
 mod normal;
 mod norms;
 mod older;
+mod places;
 mod pool;
+mod quantise;
 mod rearrange;
 mod reduce;
+mod resize;
 mod rewritten;
 mod select;
 mod transposed;
@@ -26,12 +31,15 @@ use crate::numbers::Sampler;
 pub fn cases() -> Vec<Case> {
     [
         arithmetic::cases(),
+        einsum::cases(),
         elementwise::cases(),
         linear::cases(),
         loss::cases(),
         conv::cases(),
         curves::cases(),
+        places::cases(),
         pool::cases(),
+        quantise::cases(),
         rearrange::cases(),
         normal::cases(),
         norms::cases(),
@@ -41,6 +49,8 @@ pub fn cases() -> Vec<Case> {
         moves::cases(),
         select::cases(),
         layouts::cases(),
+        image::cases(),
+        resize::cases(),
         rewritten::cases(),
         fused::cases(),
         transposed::cases(),
