@@ -7,6 +7,7 @@
 
 mod contraction;
 mod driver;
+mod levels;
 mod lower;
 pub mod objective;
 mod rewrite;
@@ -16,7 +17,9 @@ mod tape;
 mod views;
 
 pub use contraction::{Contraction, ConvGeometry, Operand, Use, View};
-pub use driver::{Backward, Explicit, Reduction, Seed, Weight, check_rules, differentiate, gradients, missing_rules};
+pub use driver::{
+    Backward, Explicit, Reduction, Seed, Weight, check_rules, differentiate, gradients, missing_rules, rewritten,
+};
 pub use tape::{PREFIX, Tape};
 
 use crate::error::Kind;

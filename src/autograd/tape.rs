@@ -18,6 +18,8 @@ pub const PREFIX: &str = "onnx_unlearn/";
 pub struct Tape {
     pub(super) graph: Graph,
     pub(super) facts: Facts,
+    /// Values that are a parameter, with its elements perhaps moved or picked.
+    pub(super) weights: BTreeSet<Name>,
     made: usize,
     /// The name of the node that is being rewritten.
     within: Option<String>,
@@ -41,7 +43,8 @@ impl Tape {
         let mut read: BTreeSet<Name> = graph.outputs.iter().cloned().collect();
         read.extend(nodes.iter().flat_map(|n| n.inputs.iter().flatten().cloned().chain(n.captured())));
         let mut reached = parameters.clone();
-        let mut tape = Tape { graph, facts, made: 0, within: None, parameters_kept: false };
+        let weights = parameters.clone();
+        let mut tape = Tape { graph, facts, weights, made: 0, within: None, parameters_kept: false };
         for node in nodes {
             let depends = node.inputs.iter().flatten().any(|i| reached.contains(i));
             if depends {
@@ -125,6 +128,11 @@ impl Tape {
     /// Whether another constant may be computed from a constant that may be a parameter.
     pub fn may_precompute(&self) -> bool {
         !self.parameters_kept
+    }
+
+    /// Whether a value is a parameter, with its elements perhaps moved or picked.
+    pub fn is_weight(&self, value: &Name) -> bool {
+        self.weights.contains(value)
     }
 
     /// The value of a constant, parameters included.
@@ -320,7 +328,9 @@ impl Tape {
         }
         let target = self.constant_integers(&shape.iter().map(|&d| d as i64).collect::<Vec<_>>());
         let kind = (self.dtype(x), shape.to_vec());
-        self.node("Reshape", &[x, &target], vec![], kind)
+        // A zero would otherwise stand for the length that the axis has.
+        let attributes = if shape.contains(&0) { vec![attribute("allowzero", 1)] } else { vec![] };
+        self.node("Reshape", &[x, &target], attributes, kind)
     }
 
     /// `x` repeated along axes of length 1 to the given shape.

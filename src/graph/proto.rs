@@ -153,7 +153,12 @@ fn value_info(name: &str, kind: Option<(DType, Vec<Option<usize>>)>) -> ValueInf
 }
 
 /// The graph as a model for a runtime. `kind` tells type and shape of an output where they are known.
-pub fn to_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<Option<usize>>)>) -> ModelProto {
+pub fn to_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<usize>)>) -> ModelProto {
+    to_open_model_proto(graph, |name| kind(name).map(|(dtype, shape)| (dtype, shape.into_iter().map(Some).collect())))
+}
+
+/// [`to_model_proto`] of a graph with outputs whose dimensions may be open.
+pub fn to_open_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<Option<usize>>)>) -> ModelProto {
     let proto = GraphProto {
         name: "graph".into(),
         node: graph.nodes.iter().map(to_node_proto).collect(),

@@ -30,10 +30,11 @@ fn names(text: &str) -> Vec<Option<Name>> {
 }
 
 fn attributes(text: &str) -> Vec<AttributeProto> {
-    let mut depth = 0;
+    let (mut depth, mut quoted) = (0, false);
     let between = |c: char| {
         depth += (c == '[') as i32 - (c == ']') as i32;
-        c == ',' && depth == 0
+        quoted ^= c == '"';
+        c == ',' && depth == 0 && !quoted
     };
     text.split(between).map(|pair| pair.trim().split_once('=').expect("name=value")).map(value).collect()
 }

@@ -3,18 +3,24 @@
 mod arithmetic;
 mod conv;
 mod curves;
+mod einsum;
 mod elementwise;
 mod fused;
+mod image;
 mod layouts;
 mod linear;
+mod loss;
 mod made;
 mod moves;
 mod normal;
 mod norms;
 mod older;
+mod places;
 mod pool;
+mod quantise;
 mod rearrange;
 mod reduce;
+mod resize;
 mod rewritten;
 mod select;
 mod transposed;
@@ -25,11 +31,15 @@ use crate::numbers::Sampler;
 pub fn cases() -> Vec<Case> {
     [
         arithmetic::cases(),
+        einsum::cases(),
         elementwise::cases(),
         linear::cases(),
+        loss::cases(),
         conv::cases(),
         curves::cases(),
+        places::cases(),
         pool::cases(),
+        quantise::cases(),
         rearrange::cases(),
         normal::cases(),
         norms::cases(),
@@ -39,6 +49,8 @@ pub fn cases() -> Vec<Case> {
         moves::cases(),
         select::cases(),
         layouts::cases(),
+        image::cases(),
+        resize::cases(),
         rewritten::cases(),
         fused::cases(),
         transposed::cases(),
