@@ -1,8 +1,11 @@
 //! Operators written as others that have rules, so that they need no gradient formula of their own. Only the
 //! graph that computes is rewritten, never the model.
 
+pub(super) mod attention;
 pub(super) mod fused;
+mod heads;
 pub(super) mod normal;
+mod rotary;
 
 use super::{GradError, Tape};
 use crate::graph::{Name, Node};

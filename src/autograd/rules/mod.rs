@@ -21,7 +21,7 @@ mod trigonometry;
 mod variadic;
 mod window;
 
-use super::rewrite::{fused, normal};
+use super::rewrite::{attention, fused, normal};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -125,6 +125,7 @@ pub static TABLE: &[Row] = &[
     row("Asinh", trigonometry::asinh, samples::elementwise, &[]),
     row("Atan", trigonometry::atan, samples::elementwise, &[]),
     row("Atanh", trigonometry::atanh, samples::elementwise, &[]),
+    rewritten("Attention", attention::attention, &[]).at(23..=24),
     row("AveragePool", pool::average, samples::first_axis, &[]),
     row("BatchNormalization", normalisation::batch, samples::not_channels, NORM),
     row("Cast", shape::same, samples::elementwise, &[]),
@@ -190,6 +191,7 @@ pub static TABLE: &[Row] = &[
     row("ReduceSumSquare", norms::sum_square, samples::reduction, &[]),
     row("Relu", activation::relu, samples::elementwise, &[]),
     row("Reshape", shape::reshape, samples::flat_order, &[]),
+    rewritten("RotaryEmbedding", attention::rotary, &[]).at(23..=24),
     row("Selu", curve::selu, samples::elementwise, &[]),
     row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
     row("Sin", trigonometry::sin, samples::elementwise, &[]),

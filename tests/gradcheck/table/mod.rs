@@ -1,6 +1,7 @@
 //! The cases, a family of operators to a file.
 
 mod arithmetic;
+mod attention;
 mod conv;
 mod curves;
 mod elementwise;
@@ -23,6 +24,7 @@ use crate::numbers::Sampler;
 pub fn cases() -> Vec<Case> {
     [
         arithmetic::cases(),
+        attention::cases(),
         elementwise::cases(),
         linear::cases(),
         conv::cases(),
