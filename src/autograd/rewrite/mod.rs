@@ -2,6 +2,7 @@
 //! graph that computes is rewritten, never the model.
 
 pub(super) mod attention;
+pub(super) mod bert;
 pub(super) mod fused;
 mod heads;
 pub(super) mod normal;

@@ -21,7 +21,7 @@ mod trigonometry;
 mod variadic;
 mod window;
 
-use super::rewrite::{attention, fused, normal};
+use super::rewrite::{attention, bert, fused, normal};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -105,9 +105,17 @@ const ADDEND: &[(usize, &str)] = &[(0, "addend"), (1, "addend")];
 const ADDENDS: &[(usize, &str)] = &[(usize::MAX, "addend")];
 const FACTOR: &[(usize, &str)] = &[(0, "factor"), (1, "factor")];
 const CONV: &[(usize, &str)] = &[(1, "convolution weight"), (2, "convolution bias")];
+const EMBEDDING: &[(usize, &str)] = &[
+    (2, "embedding table"),
+    (3, "embedding table"),
+    (4, "embedding table"),
+    (5, "normalisation scale"),
+    (6, "normalisation bias"),
+];
 const GEMM: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix"), (2, "bias")];
 const MATRIX: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix")];
 const NORM: &[(usize, &str)] = &[(1, "normalisation scale"), (2, "normalisation bias")];
+const PROJECTION: &[(usize, &str)] = &[(1, "matrix"), (2, "bias")];
 const SLOPE: &[(usize, &str)] = &[(1, "slope")];
 const SCALE: &[(usize, &str)] = &[(1, "normalisation scale")];
 const SKIP: &[(usize, &str)] = &[(2, "normalisation scale"), (3, "normalisation bias"), (4, "bias")];
@@ -217,14 +225,19 @@ pub static TABLE: &[Row] = &[
     row("Trilu", rearrange::trilu, samples::axes::matrices, &[]),
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
     row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
+    rewritten("Attention", bert::attention, PROJECTION).of_microsoft(),
     rewritten("BiasGelu", fused::gelu, &[(1, "bias")]).of_microsoft(),
+    rewritten("EmbedLayerNormalization", bert::embed_layer, EMBEDDING).of_microsoft(),
     rewritten("FastGelu", fused::fast_gelu, &[(1, "bias")]).of_microsoft(),
     rewritten("FusedConv", fused::conv, CONV).of_microsoft(),
     rewritten("FusedMatMul", fused::matmul, MATRIX).of_microsoft(),
     rewritten("Gelu", fused::gelu, &[]).of_microsoft(),
+    rewritten("MultiHeadAttention", bert::multi_head, &[(3, "bias")]).of_microsoft(),
     rewritten("QuickGelu", fused::quick_gelu, &[]).of_microsoft(),
+    rewritten("RotaryEmbedding", bert::rotary, &[]).of_microsoft(),
     rewritten("SkipLayerNormalization", fused::skip_layer, SKIP).of_microsoft(),
     rewritten("SkipSimplifiedLayerNormalization", fused::skip_simplified, SKIP_SIMPLE).of_microsoft(),
+    rewritten("TransposeMatMul", fused::matmul, MATRIX).of_microsoft(),
     zero("And", TRUTH, samples::elementwise),
     zero("ArgMax", INDEX, samples::reduction),
     zero("ArgMin", INDEX, samples::reduction),

@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod attention;
+mod bert;
 mod conv;
 mod curves;
 mod elementwise;
@@ -27,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         attention::cases(),
         elementwise::cases(),
         linear::cases(),
+        bert::cases(),
         conv::cases(),
         curves::cases(),
         pool::cases(),
