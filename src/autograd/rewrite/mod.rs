@@ -6,6 +6,7 @@ pub(super) mod bert;
 pub(super) mod fused;
 mod heads;
 pub(super) mod normal;
+pub(super) mod recurrent;
 mod rotary;
 
 use super::{GradError, Tape};

@@ -21,7 +21,7 @@ mod trigonometry;
 mod variadic;
 mod window;
 
-use super::rewrite::{attention, bert, fused, normal};
+use super::rewrite::{attention, bert, fused, normal, recurrent};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -116,6 +116,8 @@ const GEMM: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix"), (2, "bias")];
 const MATRIX: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix")];
 const NORM: &[(usize, &str)] = &[(1, "normalisation scale"), (2, "normalisation bias")];
 const PROJECTION: &[(usize, &str)] = &[(1, "matrix"), (2, "bias")];
+const RECURRENT: &[(usize, &str)] =
+    &[(1, "recurrent weight"), (2, "recurrent weight"), (3, "recurrent bias"), (7, "peephole weight")];
 const SLOPE: &[(usize, &str)] = &[(1, "slope")];
 const SCALE: &[(usize, &str)] = &[(1, "normalisation scale")];
 const SKIP: &[(usize, &str)] = &[(2, "normalisation scale"), (3, "normalisation bias"), (4, "bias")];
@@ -161,11 +163,13 @@ pub static TABLE: &[Row] = &[
     row("GlobalMaxPool", rearrange::global_max, samples::first_axis, &[]),
     row("HardSigmoid", curve::hard_sigmoid, samples::elementwise, &[]),
     row("HardSwish", curve::hard_swish, samples::elementwise, &[]),
+    rewritten("GRU", recurrent::gru, RECURRENT),
     rewritten("GlobalLpPool", normal::global_lp_pool, &[]),
     rewritten("GroupNormalization", normal::group, NORM).at(18..=24),
     row("Identity", shape::same, samples::elementwise, &[]),
     rewritten("InstanceNormalization", normal::instance, NORM),
     rewritten("LRN", normal::local_response, &[]),
+    rewritten("LSTM", recurrent::lstm, RECURRENT),
     row("LayerNormalization", normalisation::layer, samples::mixes_from_axis, NORM),
     row("LeakyRelu", activation::leaky_relu, samples::elementwise, &[]),
     row("Log", arithmetic::log, samples::elementwise, &[]),
@@ -186,6 +190,7 @@ pub static TABLE: &[Row] = &[
     row("Pad", select::pad, samples::pad, &[]),
     row("Pow", arithmetic::pow, samples::elementwise, &[]),
     rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=24),
+    rewritten("RNN", recurrent::rnn, RECURRENT),
     row("Reciprocal", arithmetic::reciprocal, samples::elementwise, &[]),
     row("ReduceL1", norms::l1, samples::reduction, &[]),
     row("ReduceL2", norms::l2, samples::reduction, &[]),

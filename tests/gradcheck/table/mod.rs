@@ -14,6 +14,7 @@ mod normal;
 mod norms;
 mod pool;
 mod rearrange;
+mod recurrent;
 mod reduce;
 mod rewritten;
 mod select;
@@ -35,6 +36,7 @@ pub fn cases() -> Vec<Case> {
         rearrange::cases(),
         normal::cases(),
         norms::cases(),
+        recurrent::cases(),
         reduce::cases(),
         moves::cases(),
         select::cases(),
