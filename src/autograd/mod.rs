@@ -8,6 +8,7 @@
 mod contraction;
 mod driver;
 mod lower;
+mod merge;
 pub mod objective;
 mod rewrite;
 pub mod roles;
