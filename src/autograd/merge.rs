@@ -8,7 +8,7 @@ use crate::specialise::samples::SampleAxis;
 pub(super) fn merged(tape: &mut Tape, uses: Vec<Use>) -> Vec<Use> {
     let mut groups: Vec<Vec<Use>> = Vec::new();
     for one in uses.into_iter().map(turned) {
-        match groups.iter_mut().find(|group| alike(&group[0], &one)) {
+        match groups.iter_mut().find(|group| alike(tape, &group[0], &one)) {
             Some(group) => group.push(one),
             None => groups.push(vec![one]),
         }
@@ -28,8 +28,10 @@ fn turned(mut one: Use) -> Use {
 }
 
 /// Whether two uses differ in nothing but the names of their operands.
-fn alike(a: &Use, b: &Use) -> bool {
-    let same = |a: &Operand, b: &Operand| a.shape == b.shape && a.samples == b.samples;
+fn alike(tape: &Tape, a: &Use, b: &Use) -> bool {
+    let same = |a: &Operand, b: &Operand| {
+        a.shape == b.shape && a.samples == b.samples && tape.dtype(&a.name) == tape.dtype(&b.name)
+    };
     let operands = match (&a.contraction, &b.contraction) {
         (Contraction::Product { left, right }, Contraction::Product { left: l, right: r }) => {
             same(left, l) && same(right, r)
