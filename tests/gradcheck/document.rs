@@ -110,6 +110,7 @@ fn table(cases: &[Case], verdicts: &[Verdict], microsoft: bool) -> String {
             Gradient::Rule(_) => "rule".to_string(),
             Gradient::Rewrite(_) => "rewritten".into(),
             Gradient::Zero(reason) => format!("zero: {reason}"),
+            Gradient::Refused(reason) => format!("refused: {reason}"),
         };
         let mut weights: Vec<&str> = row.weights.iter().map(|(_, role)| *role).collect();
         weights.dedup();
