@@ -4,6 +4,8 @@
 pub(super) mod cut;
 pub(super) mod einsum;
 pub(super) mod fused;
+pub(super) mod grid;
+pub(super) mod loss;
 pub(super) mod normal;
 pub(super) mod places;
 

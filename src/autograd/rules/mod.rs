@@ -27,7 +27,7 @@ mod trigonometry;
 mod variadic;
 pub(super) mod window;
 
-use super::rewrite::{cut, einsum, fused, normal, places};
+use super::rewrite::{cut, einsum, fused, grid, loss, normal, places};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -131,6 +131,7 @@ pub static TABLE: &[Row] = &[
     row("Acos", trigonometry::acos, samples::elementwise, &[]),
     row("Acosh", trigonometry::acosh, samples::elementwise, &[]),
     row("Add", arithmetic::add, samples::elementwise, ADDEND),
+    rewritten("AffineGrid", grid::affine, &[]).at(20..=24),
     row("Asin", trigonometry::asin, samples::elementwise, &[]),
     row("Asinh", trigonometry::asinh, samples::elementwise, &[]),
     row("Atan", trigonometry::atan, samples::elementwise, &[]),
@@ -170,6 +171,7 @@ pub static TABLE: &[Row] = &[
     row("HardSigmoid", curve::hard_sigmoid, samples::elementwise, &[]),
     row("HardSwish", curve::hard_swish, samples::elementwise, &[]),
     rewritten("GlobalLpPool", normal::global_lp_pool, &[]),
+    rewritten("GridSample", grid::sample, &[]),
     rewritten("GroupNormalization", normal::group, NORM).at(18..=24),
     row("Identity", shape::same, samples::elementwise, &[]),
     rewritten("InstanceNormalization", normal::instance, NORM),
@@ -191,6 +193,7 @@ pub static TABLE: &[Row] = &[
     rewritten("MeanVarianceNormalization", normal::mean_variance, &[]),
     row("Mul", arithmetic::mul, samples::elementwise, FACTOR),
     row("Neg", arithmetic::neg, samples::elementwise, &[]),
+    rewritten("NegativeLogLikelihoodLoss", loss::negative_log_likelihood, &[]),
     row("PRelu", curve::prelu, samples::elementwise, SLOPE),
     row("Pad", select::pad, samples::pad, &[]),
     row("Pow", arithmetic::pow, samples::elementwise, &[]),
@@ -221,6 +224,7 @@ pub static TABLE: &[Row] = &[
     rewritten("SimplifiedLayerNormalization", normal::root_mean_square, SCALE),
     row("Slice", select::slice, samples::slice, &[]),
     row("Softmax", attend::softmax, samples::mixes_axis, &[]),
+    rewritten("SoftmaxCrossEntropyLoss", loss::cross_entropy, &[]),
     row("Softplus", curve::softplus, samples::elementwise, &[]),
     row("Softsign", curve::softsign, samples::elementwise, &[]),
     row("SpaceToDepth", rearrange::space_to_depth, samples::first_axis, &[]),

@@ -6,9 +6,11 @@ mod curves;
 mod einsum;
 mod elementwise;
 mod fused;
+mod grid;
 mod image;
 mod layouts;
 mod linear;
+mod loss;
 mod moves;
 mod normal;
 mod norms;
@@ -44,6 +46,8 @@ pub fn cases() -> Vec<Case> {
         select::cases(),
         layouts::cases(),
         image::cases(),
+        grid::cases(),
+        loss::cases(),
         resize::cases(),
         rewritten::cases(),
         fused::cases(),
