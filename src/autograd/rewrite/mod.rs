@@ -8,6 +8,7 @@ pub(super) mod grid;
 pub(super) mod loss;
 pub(super) mod normal;
 pub(super) mod places;
+pub(super) mod region;
 
 use super::{GradError, Tape};
 use crate::graph::{Name, Node};

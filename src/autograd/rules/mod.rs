@@ -27,7 +27,7 @@ mod trigonometry;
 mod variadic;
 pub(super) mod window;
 
-use super::rewrite::{cut, einsum, fused, grid, loss, normal, places};
+use super::rewrite::{cut, einsum, fused, grid, loss, normal, places, region};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -212,6 +212,7 @@ pub static TABLE: &[Row] = &[
     row("ReduceSumSquare", norms::sum_square, samples::reduction, &[]),
     row("Relu", activation::relu, samples::elementwise, &[]),
     row("Reshape", shape::reshape, samples::flat_order, &[]),
+    rewritten("RoiAlign", region::align, &[]),
     row("ScatterElements", scatter::scatter_elements, samples::scatter_elements, TOKENS),
     rewritten("ScatterND", places::scatter, TOKENS),
     row("Resize", resize::resize, samples::axes::resize, &[]),
