@@ -24,6 +24,8 @@ pub enum Kind {
     /// An input `[samples, shape…]` of truth values.
     Choices,
     Integers(Vec<i64>),
+    /// A constant of these numbers in the type that the case is computed in.
+    Numbers(Vec<f64>),
     /// A one-dimensional constant of these numbers in float32, whatever the case is computed in.
     Singles(Vec<f32>),
     Truths(Vec<bool>),
@@ -108,6 +110,10 @@ impl Case {
     /// A scalar constant.
     pub fn number(self, name: &'static str, value: f64) -> Case {
         self.constant(Sampler::Uniform(value, value), name, &[])
+    }
+
+    pub fn numbers(self, name: &'static str, values: &[f64], shape: &[usize]) -> Case {
+        self.operand(name, shape, Kind::Numbers(values.to_vec()))
     }
 
     pub fn indices(self, name: &'static str, shape: &[usize], below: usize) -> Case {

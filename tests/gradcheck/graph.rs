@@ -77,6 +77,7 @@ impl Builder {
                 self.input(name, Tensor::new(&batched(shape), values));
             }
             Kind::Integers(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("integers")),
+            Kind::Numbers(values) => self.constant(name, floats(self.dtype, shape, values.clone())),
             Kind::Singles(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("numbers")),
             Kind::Truths(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("truth values")),
         }

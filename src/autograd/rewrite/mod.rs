@@ -12,6 +12,7 @@ pub(super) mod loss;
 pub(super) mod normal;
 pub(super) mod places;
 pub(super) mod recurrent;
+pub(super) mod region;
 mod rotary;
 
 use super::{GradError, Tape};

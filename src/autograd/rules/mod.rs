@@ -28,7 +28,7 @@ mod trigonometry;
 mod variadic;
 pub(super) mod window;
 
-use super::rewrite::{attention, bert, cut, einsum, fused, grid, loss, normal, places, recurrent};
+use super::rewrite::{attention, bert, cut, einsum, fused, grid, loss, normal, places, recurrent, region};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -185,6 +185,7 @@ pub static TABLE: &[Row] = &[
     row("HardSwish", curve::hard_swish, samples::elementwise, &[]),
     rewritten("GRU", recurrent::gru, RECURRENT),
     rewritten("GlobalLpPool", normal::global_lp_pool, &[]),
+    rewritten("GridSample", grid::sample, &[]),
     rewritten("GroupNormalization", normal::group, NORM).at(18..=26),
     row("Identity", shape::same, samples::elementwise, &[]),
     rewritten("InstanceNormalization", normal::instance, NORM),
@@ -229,6 +230,7 @@ pub static TABLE: &[Row] = &[
     row("ReduceSumSquare", norms::sum_square, samples::reduction, &[]),
     row("Relu", activation::relu, samples::elementwise, &[]),
     row("Reshape", shape::reshape, samples::flat_order, &[]),
+    rewritten("RoiAlign", region::align, &[]),
     row("ScatterElements", scatter::scatter_elements, samples::scatter_elements, TOKENS),
     rewritten("ScatterND", places::scatter, TOKENS),
     row("Resize", resize::resize, samples::axes::resize, &[]),

@@ -28,6 +28,15 @@ fn lp(what: &str, attributes: &str, x: &[usize]) -> Case {
         .not_in_tract("it does not know the operator")
 }
 
+fn regions(what: &str, attributes: &str) -> Case {
+    case("RoiAlign", what, format!("y = RoiAlign<{attributes}>(x, r, b)"))
+        .act("x", &[2, 6, 5])
+        .numbers("r", &[0.6, 0.2, 3.9, 4.1, -2.5, 1.3, 2.2, 7.7, 1.1, 2.0, 4.4, 5.3], &[3, 4])
+        .ints("b", &[0, 0, 0])
+        .mixes("regions are of the first sample")
+        .not_in_tract("it does not know the operator")
+}
+
 pub fn cases() -> Vec<Case> {
     let max = |what, attributes: &str, x: &[usize]| {
         case("MaxPool", what, format!("y = MaxPool<{attributes},storage_order=1>(x)")).act_in(Sampler::Distinct, "x", x)
@@ -117,6 +126,13 @@ pub fn cases() -> Vec<Case> {
         center("cut", "t = CenterCropPad<axes=[1,2]>(x, s); y = Mul(t, t)", &[5, 6], &[2, 3]),
         center("filled up", "t = CenterCropPad<axes=[-1,1]>(x, s); y = Mul(t, t)", &[2, 3], &[6, 5]),
         center("cut and filled up", "t = CenterCropPad<axes=[1,2]>(x, s); y = Mul(t, t)", &[5, 2], &[2, 5]),
+        regions("two samples a bin", "output_height=2,output_width=3,sampling_ratio=2").opsets(&[16, 21]),
+        regions("not shifted by half", "output_height=3,output_width=2,sampling_ratio=1").opsets(&[13]),
+        regions(
+            "scaled, not shifted by half",
+            "output_height=2,output_width=2,sampling_ratio=3,spatial_scale=0.5,coordinate_transformation_mode=\"output_half_pixel\"",
+        ),
+        regions("samples for each place", "output_height=2,output_width=1"),
         case("Compress", "entries of an axis", "t = Compress<axis=1>(x, c); y = Mul(t, t)")
             .act("x", &[4, 2])
             .truths("c", &[true, false, true, true])

@@ -1,4 +1,4 @@
-//! Losses over classes, and coordinates.
+//! Losses over classes.
 
 use super::*;
 
@@ -47,20 +47,6 @@ pub fn cases() -> Vec<Case> {
         .indices("i", &[2], 4)
         .ints_shaped("n", &[4], &[])
         .outputs(&["y", "z"])
-        .not_in_tract(NOT_IN_TRACT),
-        case("AffineGrid", "images", "n = Shape<end=1>(t); s = Concat<axis=0>(n, r); y = AffineGrid(t, s)")
-            .act("t", &[2, 3])
-            .ints("r", &[1, 4, 5])
-            .opsets(&[20])
-            .not_in_tract(NOT_IN_TRACT),
-        case(
-            "AffineGrid",
-            "volumes, corners aligned",
-            "n = Shape<end=1>(t); s = Concat<axis=0>(n, r); y = AffineGrid<align_corners=1>(t, s)",
-        )
-        .act("t", &[3, 4])
-        .ints("r", &[2, 3, 4, 2])
-        .opsets(&[20])
         .not_in_tract(NOT_IN_TRACT),
     ]
 }

@@ -8,6 +8,7 @@ mod curves;
 mod einsum;
 mod elementwise;
 mod fused;
+mod grid;
 mod image;
 mod layouts;
 mod linear;
@@ -56,6 +57,8 @@ pub fn cases() -> Vec<Case> {
         select::cases(),
         layouts::cases(),
         image::cases(),
+        grid::cases(),
+        loss::cases(),
         resize::cases(),
         rewritten::cases(),
         fused::cases(),
