@@ -5,6 +5,7 @@ pub(super) mod attention;
 pub(super) mod bert;
 pub(super) mod cut;
 pub(super) mod einsum;
+pub(super) mod fourier;
 pub(super) mod fused;
 pub(super) mod grid;
 mod heads;

@@ -28,7 +28,7 @@ mod trigonometry;
 mod variadic;
 pub(super) mod window;
 
-use super::rewrite::{attention, bert, cut, einsum, fused, grid, loss, normal, places, recurrent, region};
+use super::rewrite::{attention, bert, cut, einsum, fourier, fused, grid, loss, normal, places, recurrent, region};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -162,6 +162,7 @@ pub static TABLE: &[Row] = &[
     row("Cos", trigonometry::cos, samples::elementwise, &[]),
     row("Cosh", trigonometry::cosh, samples::elementwise, &[]),
     row("CumSum", rearrange::cum_sum, samples::axes::mixes_axis_input, &[]),
+    rewritten("DFT", fourier::transform, &[]),
     row("DepthToSpace", rearrange::depth_to_space, samples::first_axis, &[]),
     row("ConvTranspose", conv::transposed_forward, samples::first_axis, CONV),
     row("DequantizeLinear", quantise::dequantise, samples::elementwise, &[]),
@@ -238,6 +239,7 @@ pub static TABLE: &[Row] = &[
     rewritten("RotaryEmbedding", attention::rotary, &[]).at(23..=26),
     row("Selu", curve::selu, samples::elementwise, &[]),
     row("Shrink", curve::shrink, samples::elementwise, &[]),
+    rewritten("STFT", fourier::short_time, &[]),
     row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
     row("Sin", trigonometry::sin, samples::elementwise, &[]),
     row("Sinh", trigonometry::sinh, samples::elementwise, &[]),
@@ -264,7 +266,7 @@ pub static TABLE: &[Row] = &[
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
     row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
     refused("ConvInteger", INTEGERS),
-    refused("DynamicQuantizeLinear", INTEGERS),
+    refused("DynamicQuantizeLinear", "its scale depends on the extremes of the whole batch"),
     refused("MatMulInteger", INTEGERS),
     refused("QLinearConv", INTEGERS),
     refused("QLinearMatMul", INTEGERS),

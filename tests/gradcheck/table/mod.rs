@@ -7,6 +7,7 @@ mod conv;
 mod curves;
 mod einsum;
 mod elementwise;
+mod fourier;
 mod fused;
 mod grid;
 mod image;
@@ -58,9 +59,9 @@ pub fn cases() -> Vec<Case> {
         layouts::cases(),
         image::cases(),
         grid::cases(),
-        loss::cases(),
         resize::cases(),
         rewritten::cases(),
+        fourier::cases(),
         fused::cases(),
         transposed::cases(),
     ]
