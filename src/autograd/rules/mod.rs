@@ -37,6 +37,8 @@ pub enum Gradient {
     Rule(Rule),
     /// The node is replaced by others before the reverse pass.
     Rewrite(Rewrite),
+    /// Specialising replaces it by what it runs.
+    Unrolled,
     /// Rules write it and its sample layout is known; one that the model holds has no gradient.
     Internal,
     /// The gradient is zero wherever it exists, for this reason.
@@ -94,6 +96,10 @@ const MICROSOFT: &str = "com.microsoft";
 
 const fn internal(op: &'static str, samples: SampleRule) -> Row {
     Row { gradient: Gradient::Internal, ..zero(op, "", samples) }
+}
+
+const fn unrolled(op: &'static str) -> Row {
+    Row { gradient: Gradient::Unrolled, ..zero(op, "", samples::never) }
 }
 
 const STEP: &str = "piecewise constant";
@@ -166,6 +172,7 @@ pub static TABLE: &[Row] = &[
     rewritten("GRU", recurrent::gru, RECURRENT),
     rewritten("GlobalLpPool", normal::global_lp_pool, &[]),
     rewritten("GroupNormalization", normal::group, NORM).at(18..=24),
+    unrolled("If"),
     row("Identity", shape::same, samples::elementwise, &[]),
     rewritten("InstanceNormalization", normal::instance, NORM),
     rewritten("LRN", normal::local_response, &[]),
@@ -174,6 +181,7 @@ pub static TABLE: &[Row] = &[
     row("LeakyRelu", activation::leaky_relu, samples::elementwise, &[]),
     row("Log", arithmetic::log, samples::elementwise, &[]),
     row("LogSoftmax", attend::log_softmax, samples::mixes_axis, &[]),
+    unrolled("Loop"),
     rewritten("LpNormalization", normal::lp, &[]),
     rewritten("LpPool", normal::lp_pool, &[]),
     row("MatMul", matmul::matmul, samples::matmul, MATRIX),
@@ -205,6 +213,7 @@ pub static TABLE: &[Row] = &[
     row("Relu", activation::relu, samples::elementwise, &[]),
     row("Reshape", shape::reshape, samples::flat_order, &[]),
     rewritten("RotaryEmbedding", attention::rotary, &[]).at(23..=24),
+    unrolled("Scan"),
     row("Selu", curve::selu, samples::elementwise, &[]),
     row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
     row("Sin", trigonometry::sin, samples::elementwise, &[]),

@@ -3,6 +3,7 @@
 mod arithmetic;
 mod attention;
 mod bert;
+mod control;
 mod conv;
 mod curves;
 mod elementwise;
@@ -30,6 +31,7 @@ pub fn cases() -> Vec<Case> {
         elementwise::cases(),
         linear::cases(),
         bert::cases(),
+        control::cases(),
         conv::cases(),
         curves::cases(),
         pool::cases(),
