@@ -2,6 +2,7 @@
 //! What each rule gives is checked by the gradient checks, `tests/gradcheck`.
 
 mod build;
+mod control;
 
 use build::*;
 use onnx_unlearn::autograd::objective::Objective;
