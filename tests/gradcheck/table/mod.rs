@@ -3,6 +3,7 @@
 mod arithmetic;
 mod attention;
 mod bert;
+mod control;
 mod conv;
 mod curves;
 mod einsum;
@@ -37,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         arithmetic::cases(),
         attention::cases(),
         bert::cases(),
+        control::cases(),
         conv::cases(),
         curves::cases(),
         einsum::cases(),
