@@ -84,6 +84,11 @@ impl Row {
         Row { opsets, ..self }
     }
 
+    /// The row of an operator around networks of classical libraries.
+    const fn of_ml(self) -> Row {
+        Row { domain: ML, ..self }
+    }
+
     /// The row of an operator that ONNX Runtime's optimiser writes.
     const fn of_microsoft(self) -> Row {
         Row { domain: MICROSOFT, ..self }
@@ -91,6 +96,7 @@ impl Row {
 }
 
 const MICROSOFT: &str = "com.microsoft";
+const ML: &str = "ai.onnx.ml";
 
 const fn internal(op: &'static str, samples: SampleRule) -> Row {
     Row { gradient: Gradient::Internal, ..zero(op, "", samples) }
@@ -256,6 +262,10 @@ pub static TABLE: &[Row] = &[
     zero("Sign", STEP, samples::elementwise),
     zero("Size", SHAPE, samples::never),
     zero("Xor", TRUTH, samples::elementwise),
+    zero("Binarizer", STEP, samples::elementwise).of_ml(),
+    zero("LabelEncoder", INDEX, samples::elementwise).of_ml(),
+    // Before the first weight its gradient is not asked for.
+    internal("Imputer", samples::elementwise).of_ml(),
     // Written by rules, never differentiated.
     internal("ScatterElements", samples::scatter_elements),
 ];
