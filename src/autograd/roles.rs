@@ -75,6 +75,20 @@ pub fn weights(verdicts: &[Verdict], include: &[String], exclude: &[String]) -> 
     if chosen.is_empty() { Err(RoleError::NoWeights) } else { Ok(chosen) }
 }
 
+/// The floating-point constants whose names match one of the patterns, whatever reads them; the weights where there
+/// are no patterns.
+///
+/// # Errors
+/// A pattern that is malformed or matches nothing; no weights.
+pub fn differentiable(verdicts: &[Verdict], patterns: &[String]) -> Result<BTreeSet<Name>, RoleError> {
+    if patterns.is_empty() {
+        return weights(verdicts, &[], &[]);
+    }
+    let floats: Vec<&str> = verdicts.iter().filter(|v| v.dtype.contains("float")).map(|v| v.name.as_str()).collect();
+    let matchers = matchers("wrt", patterns, &floats)?;
+    Ok(floats.into_iter().filter(|name| matchers.iter().any(|m| m.is_match(name))).map(Name::from).collect())
+}
+
 fn matchers(option: &'static str, patterns: &[String], names: &[&str]) -> Result<Vec<GlobMatcher>, RoleError> {
     let matcher = |pattern: &String| {
         let shown = || printable(pattern);

@@ -6,7 +6,6 @@ use crate::graph::{Graph, Input, Name, Node, attribute};
 use crate::specialise::Specialised;
 use crate::specialise::samples::{self, Facts, Layout};
 use crate::tensor::{DType, Tensor};
-use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
 use onnx_protobuf::AttributeProto;
 use std::collections::BTreeSet;
@@ -22,6 +21,8 @@ pub struct Tape {
     made: usize,
     /// The name of the node that is being rewritten.
     within: Option<String>,
+    /// No constant is computed from the value of a parameter: the graph is that of the parameters' names.
+    parameters_kept: bool,
 }
 
 impl Tape {
@@ -40,7 +41,7 @@ impl Tape {
         let mut read: BTreeSet<Name> = graph.outputs.iter().cloned().collect();
         read.extend(nodes.iter().flat_map(|n| n.inputs.iter().flatten().cloned().chain(n.captured())));
         let mut reached = parameters.clone();
-        let mut tape = Tape { graph, facts, made: 0, within: None };
+        let mut tape = Tape { graph, facts, made: 0, within: None, parameters_kept: false };
         for node in nodes {
             let depends = node.inputs.iter().flatten().any(|i| reached.contains(i));
             if depends {
@@ -60,6 +61,11 @@ impl Tape {
             }
         }
         Ok(tape)
+    }
+
+    /// From here on no constant is computed from the value of a parameter.
+    pub(super) fn with_parameters_kept(self) -> Tape {
+        Tape { parameters_kept: true, ..self }
     }
 
     /// Writes a node of the model as nodes that have rules. Outputs keep their names.
@@ -116,6 +122,11 @@ impl Tape {
         self.facts.batch
     }
 
+    /// Whether another constant may be computed from a constant that may be a parameter.
+    pub fn may_precompute(&self) -> bool {
+        !self.parameters_kept
+    }
+
     /// The value of a constant, parameters included.
     pub fn constant_value(&self, value: &Name) -> Option<&Arc<Tensor>> {
         self.graph.constants.get(value)
@@ -169,12 +180,7 @@ impl Tape {
 
     /// A constant of a floating-point type from numbers in f64.
     pub fn constant_floats(&mut self, dtype: DType, values: ArrayD<f64>) -> Name {
-        self.constant(match dtype {
-            DType::F64 => Tensor::F64(values),
-            DType::F16 => Tensor::F16(values.mapv(f16::from_f64)),
-            DType::BF16 => Tensor::BF16(values.mapv(bf16::from_f64)),
-            _ => Tensor::F32(values.mapv(|x| x as f32)),
-        })
+        self.constant(Tensor::from_f64(dtype, values))
     }
 
     /// A scalar constant of the type of `like`.
@@ -354,6 +360,19 @@ impl Tape {
         let axes = self.constant_integers(&axes.iter().map(|&a| a as i64).collect::<Vec<_>>());
         let kind = (self.dtype(x), shape);
         self.node("ReduceSum", &[x, &axes], vec![attribute("keepdims", 1)], kind)
+    }
+
+    /// The sum over axes as a value of the given shape, which has the other axes in their order.
+    pub fn sum_to(&mut self, x: &Name, axes: &[usize], shape: &[usize]) -> Name {
+        let from = self.shape(x);
+        let left: Vec<usize> = (0..from.len()).filter(|i| !axes.contains(i)).map(|i| from[i]).collect();
+        if axes.is_empty() || left != shape {
+            let sum = self.sum(x, axes);
+            return self.reshape(&sum, shape);
+        }
+        let axes = self.constant_integers(&axes.iter().map(|&a| a as i64).collect::<Vec<_>>());
+        let kind = (self.dtype(x), left);
+        self.node("ReduceSum", &[x, &axes], vec![attribute("keepdims", 0)], kind)
     }
 
     /// The mean over axes, which stay with length 1.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub type Name = Arc<str>;
 
 /// One operator with its operands; an absent optional operand is `None`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     pub name: String,
     pub domain: String,

@@ -102,6 +102,7 @@ attribute_value!(i64, INT, self, a => a.i = self);
 attribute_value!(f32, FLOAT, self, a => a.f = self);
 attribute_value!(&[i64], INTS, self, a => a.ints = self.to_vec());
 attribute_value!(Vec<i64>, INTS, self, a => a.ints = self);
+attribute_value!(&Tensor, TENSOR, self, a => a.t = MessageField::some(to_tensor_proto("", self)));
 attribute_value!(Vec<f32>, FLOATS, self, a => a.floats = self);
 attribute_value!(&str, STRING, self, a => a.s = self.as_bytes().to_vec());
 
@@ -152,14 +153,13 @@ fn value_info(name: &str, kind: Option<(DType, Vec<Option<usize>>)>) -> ValueInf
 }
 
 /// The graph as a model for a runtime. `kind` tells type and shape of an output where they are known.
-pub fn to_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<usize>)>) -> ModelProto {
-    let fixed = |shape: Vec<usize>| shape.into_iter().map(Some).collect();
+pub fn to_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<Option<usize>>)>) -> ModelProto {
     let proto = GraphProto {
         name: "graph".into(),
         node: graph.nodes.iter().map(to_node_proto).collect(),
         initializer: graph.constants.iter().map(|(name, tensor)| to_tensor_proto(name, tensor)).collect(),
         input: graph.inputs.iter().map(|i| value_info(&i.name, Some((i.dtype, i.shape.clone())))).collect(),
-        output: graph.outputs.iter().map(|o| value_info(o, kind(o).map(|(d, s)| (d, fixed(s))))).collect(),
+        output: graph.outputs.iter().map(|o| value_info(o, kind(o))).collect(),
         ..Default::default()
     };
     let opset = |(domain, version): (&String, &i64)| OperatorSetIdProto {

@@ -3,6 +3,7 @@
 use crate::autograd::roles::RoleError;
 use crate::data::DataError;
 use crate::error::Kind;
+use crate::gradient::GradientError;
 use crate::graph::GraphError;
 use crate::importance::ImportanceError;
 use crate::model::ModelError;
@@ -28,6 +29,8 @@ pub enum Error {
     #[error(transparent)]
     Importance(#[from] ImportanceError),
     #[error(transparent)]
+    Gradient(#[from] GradientError),
+    #[error(transparent)]
     Validate(#[from] ValidateError),
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -43,6 +46,8 @@ pub enum Error {
     NothingSelected { alpha: f64, largest: f64 },
     #[error("{0}")]
     Usage(String),
+    #[error("{}: the gradient graph would take more than 2 GiB, the most a model file can hold; differentiate fewer parameters with --wrt", path.display())]
+    TooLarge { path: PathBuf },
     #[error("no temporary folder can be made: {0}")]
     Temporary(std::io::Error),
     #[error("{}: {reason}", path.display())]
@@ -63,11 +68,13 @@ impl Error {
             Error::Data(e) => e.kind(),
             Error::Session(e) => e.kind(),
             Error::Importance(e) => e.kind(),
+            Error::Gradient(e) => e.kind(),
             Error::Validate(e) => e.kind(),
             Error::Write(e) => e.kind(),
             Error::EmptySet { .. } | Error::AlphaTooLarge { .. } | Error::NothingSelected { .. } => Kind::Nothing,
             Error::NotFinite { .. } => Kind::NotFinite,
             Error::Usage(_) | Error::Outputs { .. } => Kind::Usage,
+            Error::TooLarge { .. } => Kind::Limit,
             Error::Temporary(_) => Kind::Io,
             Error::Profile { .. } => Kind::Malformed,
             Error::Guard(_) | Error::GuardOfValidation(_) => Kind::Guard,

@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::autograd::missing_rules;
-use crate::autograd::roles::{Verdict, verdicts, weights};
+use crate::autograd::roles::{RoleError, Verdict, verdicts, weights};
 use crate::autograd::rules::{self, Gradient};
 use crate::data::{self, DataSet, InputSpec};
 use crate::error::printable;
@@ -43,9 +43,18 @@ pub struct Opened {
 /// # Errors
 /// An unreadable or malformed model, patterns that match nothing, no weights, weights that are not finite.
 pub fn open(path: &Path, common: &Common) -> Result<Opened, Error> {
+    open_for(path, common, |verdicts| weights(verdicts, &common.include, &common.exclude))
+}
+
+/// Reads a model and takes the constants that `choose` names for its weights.
+pub(super) fn open_for(
+    path: &Path,
+    common: &Common,
+    choose: impl Fn(&[Verdict]) -> Result<BTreeSet<Name>, RoleError>,
+) -> Result<Opened, Error> {
     let model = Model::read(path, &common.model_limits)?;
     let mut graph = graph(&model, path)?;
-    let weights = weights(&own_verdicts(&model, &graph), &common.include, &common.exclude)?;
+    let weights = choose(&own_verdicts(&model, &graph))?;
     choose_outputs(&model, &mut graph, path, &common.outputs)?;
     for name in &weights {
         if let Some(index) = graph.constants.get(name).and_then(|t| t.first_not_finite()) {

@@ -182,7 +182,8 @@ impl Runtime {
     }
 
     fn prepare(&self, graph: &Graph, kinds: &Kinds, optimise: bool) -> Result<Box<dyn Session>, SessionError> {
-        let proto = crate::graph::to_model_proto(graph, |name| kinds.get(name).cloned());
+        let fixed = |(dtype, shape): &(DType, Vec<usize>)| (*dtype, shape.iter().copied().map(Some).collect());
+        let proto = crate::graph::to_model_proto(graph, |name| kinds.get(name).map(fixed));
         match &self.backend {
             Backend::OnnxRuntime(backend) => backend.session(&proto, self.options.threads, optimise),
             Backend::Tract => tract::session(&proto, optimise),

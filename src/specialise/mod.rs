@@ -42,12 +42,16 @@ pub struct Specialised {
 
 /// Operators whose output depends on shapes alone.
 const OF_SHAPES: [&str; 3] = ["EyeLike", "Shape", "Size"];
-/// Operators that give other values at every run.
 const RANDOM: [&str; 6] =
     ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"];
 
+/// Whether a node gives other values at every run.
+pub(crate) fn is_random(node: &Node) -> bool {
+    RANDOM.contains(&node.op.as_str())
+}
+
 /// Specialises `graph` to the shapes in `feed`, a batch of `batch` samples on the first axis of every
-/// input. Values that depend neither on data nor on `parameters` become constants.
+/// input; in a batch of one everything belongs to the one sample, on whatever axes. Values that depend neither on data nor on `parameters` become constants.
 ///
 /// # Errors
 /// The runtime cannot run the graph on this data, or an input has no batch axis.
@@ -82,11 +86,10 @@ fn fix(input: &mut Input, feed: &Feed, batch: usize, facts: &mut Facts) -> Resul
     let name = || printable(&input.name);
     let tensor = feed.get(&*input.name).ok_or_else(|| SpecialiseError::MissingInput { name: name() })?;
     let shape = tensor.shape().to_vec();
-    if shape.first() != Some(&batch) {
+    if batch != 1 && shape.first() != Some(&batch) {
         return Err(SpecialiseError::NotBatched { name: name(), shape, batch });
     }
-    let stride = samples::stride(&shape, 0);
-    let layout = if batch == 1 { Layout::Shared } else { Layout::Samples { stride } };
+    let layout = if batch == 1 { Layout::Shared } else { Layout::Samples { stride: samples::stride(&shape, 0) } };
     facts.layouts.insert(input.name.clone(), layout);
     facts.kinds.insert(input.name.clone(), (tensor.dtype(), shape.clone()));
     input.shape = shape.into_iter().map(Some).collect();
@@ -110,7 +113,7 @@ fn fixed_values(graph: &Graph, parameters: &BTreeSet<Name>) -> BTreeSet<Name> {
     for node in &graph.nodes {
         let of_shapes = node.domain.is_empty() && OF_SHAPES.contains(&node.op.as_str());
         let from_fixed = node.inputs.iter().flatten().chain(&node.captured()).all(|i| fixed.contains(i));
-        if of_shapes || (from_fixed && !RANDOM.contains(&node.op.as_str())) {
+        if of_shapes || (from_fixed && !is_random(node)) {
             fixed.extend(node.outputs.iter().flatten().cloned());
             outputs.extend(node.outputs.iter().flatten().cloned());
         }

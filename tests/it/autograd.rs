@@ -1,13 +1,13 @@
 //! Objectives, runtimes and batch sizes, mixed samples, missing rules.
 //! What each rule gives is checked by the gradient checks, `tests/gradcheck`.
 
-mod build;
+pub mod build;
 
 use build::*;
 use onnx_unlearn::autograd::objective::Objective;
 use onnx_unlearn::autograd::{Reduction, check_rules, differentiate};
 use onnx_unlearn::data::{DataSet, InputSpec};
-use onnx_unlearn::graph::{Graph, attribute, to_model_proto};
+use onnx_unlearn::graph::{Graph, Name, attribute, to_model_proto};
 use onnx_unlearn::importance::{Importance, Settings, Sums};
 use onnx_unlearn::session::{Runtime, RuntimeChoice};
 use onnx_unlearn::specialise::specialise;
@@ -276,7 +276,8 @@ fn backward_graphs_are_the_same_bytes_every_time() {
             let specialised = specialise(&graph, &parameters, &feed, 3, &runtime).unwrap();
             let backward = differentiate(specialised, &parameters, Objective::L2, Reduction::Sample).unwrap();
             let kinds = backward.kinds.clone();
-            to_model_proto(&backward.graph, |name| kinds.get(name).cloned()).write_to_bytes().unwrap()
+            let port = |name: &Name| kinds.get(name).map(|(d, shape)| (*d, shape.iter().copied().map(Some).collect()));
+            to_model_proto(&backward.graph, port).write_to_bytes().unwrap()
         };
         assert_eq!(build(), build());
     }

@@ -3,6 +3,7 @@
 mod autograd;
 mod cli;
 mod data;
+mod gradient;
 mod kernels;
 mod layers;
 mod model;
