@@ -1,6 +1,7 @@
 //! The reverse pass: reachability, sums of gradients, broadcasting, types. Rules know none of it.
 
 use super::lower;
+use super::merge::merged;
 use super::objective::{self, Objective};
 use super::rules::{self, Gradient};
 use super::tape::broadcast;
@@ -57,9 +58,13 @@ pub fn missing_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> BTreeMap<Str
         match rules::find(node, graph.opset()).map(|row| &row.gradient) {
             Some(Gradient::Zero(_)) => continue,
             Some(Gradient::Rule(_) | Gradient::Rewrite(_)) => {}
-            Some(Gradient::Internal) | None => {
+            other => {
+                let reason = match other {
+                    Some(Gradient::Refused(reason)) => format!(": {reason}"),
+                    _ => String::new(),
+                };
                 let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
-                *missing.entry(printable(&format!("{domain}{}", node.op))).or_default() += 1;
+                *missing.entry(printable(&format!("{domain}{}{reason}", node.op))).or_default() += 1;
             }
         }
         reached.extend(node.outputs.iter().flatten());
@@ -81,6 +86,14 @@ pub fn check_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> Result<(), Gra
     Err(GradError::MissingRules { list })
 }
 
+/// The graph that is differentiated: operators that have no rule of their own written as others.
+///
+/// # Errors
+/// A node between the parameters and the outputs cannot be rewritten.
+pub fn rewritten(specialised: Specialised, parameters: &BTreeSet<Name>) -> Result<Graph, GradError> {
+    Ok(Tape::new(specialised, parameters)?.graph)
+}
+
 /// Differentiates the objective with respect to the parameters.
 ///
 /// # Errors
@@ -93,8 +106,9 @@ pub fn differentiate(
 ) -> Result<Backward, GradError> {
     check_rules(&specialised.graph, parameters)?;
     let outputs = specialised.graph.outputs.clone();
-    let tape = Tape::new(specialised, parameters)?;
+    let mut tape = Tape::new(specialised, parameters)?;
     let views = views(&tape, &tape.graph.nodes, parameters);
+    tape.weights = views.keys().cloned().collect();
     let mut driver = Driver { tape, views, reduction, grads: BTreeMap::new(), uses: BTreeMap::new(), mixed: None };
     let forward = driver.tape.graph.nodes.clone();
     let weight = objective::weights(&mut driver.tape);
@@ -180,11 +194,18 @@ impl Driver {
             let row = rules::find(node, self.tape.graph.opset());
             let flows = matches!(row.map(|r| &r.gradient), Some(Gradient::Rule(_)));
             if flows && node.inputs.iter().flatten().any(|i| wanted.contains(i)) {
-                let floats = node.outputs.iter().flatten().filter(|o| self.tape.dtype(o).is_float());
-                wanted.extend(floats.cloned());
+                let carries = self.carries_integers(node, &wanted);
+                let carriers = node.outputs.iter().flatten().filter(|o| carries || self.tape.dtype(o).is_float());
+                wanted.extend(carriers.cloned());
             }
         }
         wanted
+    }
+
+    /// Whether the integers that a node gives stand for numbers with a gradient: quantised ones, and those moved on.
+    fn carries_integers(&self, node: &Node, wanted: &BTreeSet<Name>) -> bool {
+        let carried = |i: &Name| wanted.contains(i) && !self.tape.dtype(i).is_float();
+        node.op == "QuantizeLinear" || (node.op != "Cast" && node.inputs.iter().flatten().any(carried))
     }
 
     /// Takes a node's gradients from its outputs to its inputs.
@@ -317,6 +338,8 @@ impl Driver {
             };
             self.mixed = forward.iter().find(mixes).map(Node::describe).or(self.mixed);
         }
+        let (uses, tape) = (std::mem::take(&mut self.uses), &mut self.tape);
+        self.uses = uses.into_iter().map(|(name, uses)| (name, merged(tape, uses))).collect();
         let mut outputs = BTreeSet::new();
         for operand in self.uses.values().flatten().flat_map(|u| u.contraction.operands()) {
             let given = self.tape.graph.constants.contains_key(&operand.name)

@@ -141,6 +141,21 @@ fn judge(name: &Name, tensor: &Tensor, graph: &Graph, readers: &Readers) -> Resu
     Ok(role.to_string())
 }
 
+/// Operators that pass the elements of their first operand on.
+const MOVES: [&str; 11] = [
+    "Identity",
+    "Cast",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Slice",
+    "Split",
+    "QuantizeLinear",
+    "DequantizeLinear",
+];
+
 /// The roles in which a constant is read, and its other uses; both through operators that only move elements.
 fn uses(name: &Name, graph: &Graph, readers: &Readers) -> (Vec<&'static str>, Vec<String>) {
     let (mut roles, mut others, mut queue) = (Vec::new(), Vec::new(), vec![name]);
@@ -149,9 +164,7 @@ fn uses(name: &Name, graph: &Graph, readers: &Readers) -> (Vec<&'static str>, Ve
             others.push("an output of the model".to_string());
         }
         for &(node, slot) in readers.get(value).map(Vec::as_slice).unwrap_or_default() {
-            let moves =
-                ["Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split"];
-            if slot == 0 && node.domain.is_empty() && moves.contains(&node.op.as_str()) {
+            if slot == 0 && node.domain.is_empty() && MOVES.contains(&node.op.as_str()) {
                 queue.extend(node.outputs.iter().flatten());
                 continue;
             }

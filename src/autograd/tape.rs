@@ -18,6 +18,8 @@ pub const PREFIX: &str = "onnx_unlearn/";
 pub struct Tape {
     pub(super) graph: Graph,
     pub(super) facts: Facts,
+    /// Values that are a parameter, with its elements perhaps moved or picked.
+    pub(super) weights: BTreeSet<Name>,
     made: usize,
     /// The name of the node that is being rewritten.
     within: Option<String>,
@@ -41,7 +43,8 @@ impl Tape {
         let mut read: BTreeSet<Name> = graph.outputs.iter().cloned().collect();
         read.extend(nodes.iter().flat_map(|n| n.inputs.iter().flatten().cloned().chain(n.captured())));
         let mut reached = parameters.clone();
-        let mut tape = Tape { graph, facts, made: 0, within: None, parameters_kept: false };
+        let weights = parameters.clone();
+        let mut tape = Tape { graph, facts, weights, made: 0, within: None, parameters_kept: false };
         for node in nodes {
             let depends = node.inputs.iter().flatten().any(|i| reached.contains(i));
             if depends {
@@ -127,6 +130,11 @@ impl Tape {
         !self.parameters_kept
     }
 
+    /// Whether a value is a parameter, with its elements perhaps moved or picked.
+    pub fn is_weight(&self, value: &Name) -> bool {
+        self.weights.contains(value)
+    }
+
     /// The value of a constant, parameters included.
     pub fn constant_value(&self, value: &Name) -> Option<&Arc<Tensor>> {
         self.graph.constants.get(value)
@@ -204,18 +212,29 @@ impl Tape {
         kind: (DType, Vec<usize>),
     ) -> Name {
         let output = self.fresh(op);
+        self.push(op, inputs, attributes, vec![(output.clone(), kind)]);
+        output
+    }
+
+    fn push(
+        &mut self,
+        op: &str,
+        inputs: &[&Name],
+        attributes: Vec<AttributeProto>,
+        outputs: Vec<(Name, (DType, Vec<usize>))>,
+    ) {
+        let name = outputs.first().map(|(o, _)| o.to_string()).unwrap_or_default();
         let node = Node {
-            name: self.within.as_ref().map_or_else(|| output.to_string(), |within| format!("{within}/{output}")),
+            name: self.within.as_ref().map_or_else(|| name.clone(), |within| format!("{within}/{name}")),
             domain: String::new(),
             op: op.to_string(),
             inputs: inputs.iter().map(|&i| Some(i.clone())).collect(),
-            outputs: vec![Some(output.clone())],
+            outputs: outputs.iter().map(|(o, _)| Some(o.clone())).collect(),
             attributes,
         };
-        self.facts.kinds.insert(output.clone(), kind);
+        self.facts.kinds.extend(outputs);
         self.note_layout(&node);
         self.graph.nodes.push(node);
-        output
     }
 
     /// The second output of a node of the forward graph, which is asked for where it was not.
@@ -320,7 +339,9 @@ impl Tape {
         }
         let target = self.constant_integers(&shape.iter().map(|&d| d as i64).collect::<Vec<_>>());
         let kind = (self.dtype(x), shape.to_vec());
-        self.node("Reshape", &[x, &target], vec![], kind)
+        // A zero would otherwise stand for the length that the axis has.
+        let attributes = if shape.contains(&0) { vec![attribute("allowzero", 1)] } else { vec![] };
+        self.node("Reshape", &[x, &target], attributes, kind)
     }
 
     /// `x` repeated along axes of length 1 to the given shape.
@@ -419,6 +440,21 @@ impl Tape {
         shape[axis] = parts.iter().map(|p| self.shape(p)[axis]).sum();
         let kind = (self.dtype(parts[0]), shape);
         self.node("Concat", parts, vec![attribute("axis", axis as i64)], kind)
+    }
+
+    /// Parts of the given lengths along an axis.
+    pub fn split(&mut self, x: &Name, axis: usize, lengths: &[usize]) -> Vec<Name> {
+        let (dtype, shape) = (self.dtype(x), self.shape(x));
+        let mut outputs = Vec::new();
+        for &length in lengths {
+            let mut part = shape.clone();
+            part[axis] = length;
+            outputs.push((self.fresh("Split"), (dtype, part)));
+        }
+        let names = outputs.iter().map(|(name, _)| name.clone()).collect();
+        let sizes = self.constant_integers(&lengths.iter().map(|&l| l as i64).collect::<Vec<_>>());
+        self.push("Split", &[x, &sizes], vec![attribute("axis", axis as i64)], outputs);
+        names
     }
 
     /// Zeros put before and after along one axis.

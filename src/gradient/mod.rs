@@ -8,7 +8,7 @@ pub use probe::{ProbeError, Shapes, probe};
 
 use crate::autograd::{Explicit, GradError, Seed, gradients};
 use crate::error::{Kind, printable};
-use crate::graph::{Graph, GraphError, Name, Node, attribute, to_model_proto};
+use crate::graph::{Graph, GraphError, Name, Node, attribute, to_open_model_proto};
 use crate::session::{Feed, Kinds, Runtime, SessionError};
 use crate::specialise::{SpecialiseError, specialise};
 use crate::tensor::{DType, Tensor};
@@ -71,7 +71,7 @@ pub struct GradientGraph {
 impl GradientGraph {
     /// The graph as a model.
     pub fn to_model_proto(&self) -> ModelProto {
-        let mut proto = to_model_proto(&self.graph, |name| self.ports.get(name).cloned());
+        let mut proto = to_open_model_proto(&self.graph, |name| self.ports.get(name).cloned());
         for input in &mut proto.graph.mut_or_insert_default().input {
             let shape = input.type_.mut_or_insert_default().mut_tensor_type().shape.mut_or_insert_default();
             if let Some(first) = shape.dim.first_mut().filter(|d| d.value.is_none()) {

@@ -7,7 +7,7 @@ mod prepare;
 mod proto;
 
 pub use node::{Name, Node, normalise};
-pub use proto::{attribute, to_model_proto};
+pub use proto::{attribute, to_model_proto, to_open_model_proto};
 
 use crate::error::{Kind, printable};
 use crate::model::{Model, ModelError};

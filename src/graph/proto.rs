@@ -104,6 +104,7 @@ attribute_value!(&[i64], INTS, self, a => a.ints = self.to_vec());
 attribute_value!(Vec<i64>, INTS, self, a => a.ints = self);
 attribute_value!(&Tensor, TENSOR, self, a => a.t = MessageField::some(to_tensor_proto("", self)));
 attribute_value!(Vec<f32>, FLOATS, self, a => a.floats = self);
+attribute_value!(Vec<&str>, STRINGS, self, a => a.strings = self.into_iter().map(|s| s.as_bytes().to_vec()).collect());
 attribute_value!(&str, STRING, self, a => a.s = self.as_bytes().to_vec());
 
 /// An attribute with this name and value.
@@ -153,7 +154,12 @@ fn value_info(name: &str, kind: Option<(DType, Vec<Option<usize>>)>) -> ValueInf
 }
 
 /// The graph as a model for a runtime. `kind` tells type and shape of an output where they are known.
-pub fn to_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<Option<usize>>)>) -> ModelProto {
+pub fn to_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<usize>)>) -> ModelProto {
+    to_open_model_proto(graph, |name| kind(name).map(|(dtype, shape)| (dtype, shape.into_iter().map(Some).collect())))
+}
+
+/// [`to_model_proto`] of a graph with outputs whose dimensions may be open.
+pub fn to_open_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<Option<usize>>)>) -> ModelProto {
     let proto = GraphProto {
         name: "graph".into(),
         node: graph.nodes.iter().map(to_node_proto).collect(),

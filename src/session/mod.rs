@@ -182,8 +182,7 @@ impl Runtime {
     }
 
     fn prepare(&self, graph: &Graph, kinds: &Kinds, optimise: bool) -> Result<Box<dyn Session>, SessionError> {
-        let fixed = |(dtype, shape): &(DType, Vec<usize>)| (*dtype, shape.iter().copied().map(Some).collect());
-        let proto = crate::graph::to_model_proto(graph, |name| kinds.get(name).map(fixed));
+        let proto = crate::graph::to_model_proto(graph, |name| kinds.get(name).cloned());
         match &self.backend {
             Backend::OnnxRuntime(backend) => backend.session(&proto, self.options.threads, optimise),
             Backend::Tract => tract::session(&proto, optimise),

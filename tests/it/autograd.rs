@@ -2,12 +2,13 @@
 //! What each rule gives is checked by the gradient checks, `tests/gradcheck`.
 
 pub mod build;
+mod large;
 
 use build::*;
 use onnx_unlearn::autograd::objective::Objective;
 use onnx_unlearn::autograd::{Reduction, check_rules, differentiate};
 use onnx_unlearn::data::{DataSet, InputSpec};
-use onnx_unlearn::graph::{Graph, Name, attribute, to_model_proto};
+use onnx_unlearn::graph::{Graph, attribute, to_model_proto};
 use onnx_unlearn::importance::{Importance, Settings, Sums};
 use onnx_unlearn::session::{Runtime, RuntimeChoice};
 use onnx_unlearn::specialise::specialise;
@@ -276,8 +277,7 @@ fn backward_graphs_are_the_same_bytes_every_time() {
             let specialised = specialise(&graph, &parameters, &feed, 3, &runtime).unwrap();
             let backward = differentiate(specialised, &parameters, Objective::L2, Reduction::Sample).unwrap();
             let kinds = backward.kinds.clone();
-            let port = |name: &Name| kinds.get(name).map(|(d, shape)| (*d, shape.iter().copied().map(Some).collect()));
-            to_model_proto(&backward.graph, port).write_to_bytes().unwrap()
+            to_model_proto(&backward.graph, |name| kinds.get(name).cloned()).write_to_bytes().unwrap()
         };
         assert_eq!(build(), build());
     }
@@ -293,4 +293,14 @@ fn padding_counts_for_nothing() {
     let halves = [&[0, 1, 2][..], &[3, 4]]
         .map(|part| importance(&graph, &runtime, &settings(Reduction::Sample, 32), &all.select(part).unwrap()).0);
     assert_close(&whole, &halves[0].merge(&halves[1]).unwrap(), 1e-6);
+}
+
+#[test]
+fn large_backward_graphs_are_small_and_the_same_every_time() {
+    let runtime = runtime(RuntimeChoice::OnnxRuntime);
+    let (graph, weights, feed) = large::transformer(1000);
+    let specialised = large::specialised(&graph, &weights, &feed, &runtime);
+    let backward = large::backward(specialised.clone(), &weights);
+    assert!(backward.graph.nodes.len() <= 4 * graph.nodes.len(), "{} nodes", backward.graph.nodes.len());
+    assert!(large::bytes(&backward) == large::bytes(&large::backward(specialised, &weights)));
 }

@@ -76,7 +76,9 @@ fn gradients_are_those_of_the_importance_engine() {
         let runtime = runtime(choice);
         for graph in [perceptron(dtype), attention(dtype)] {
             let set = data(&graph, 7, None);
-            [Objective::SquaredL2, Objective::L2].map(|o| check(&graph, &set, o, &runtime, tolerance));
+            for objective in [Objective::SquaredL2, Objective::L2] {
+                check(&graph, &set, objective, &runtime, tolerance);
+            }
         }
         let graph = network(DType::F32);
         check(&graph, &data(&graph, 7, None), Objective::L2, &runtime, 1e-4);

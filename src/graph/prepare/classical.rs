@@ -21,6 +21,7 @@ pub(super) fn rewrite_all(graph: &mut Graph) -> Result<(), GraphError> {
             (DOMAIN, "ZipMap") => writer.write(node.output()?, "Identity", vec![node.input(0).cloned()], vec![]),
             (DOMAIN, "Scaler") => scaler(&node, writer)?,
             (DOMAIN, "ArrayFeatureExtractor") if !constants.contains(node.required(0)?) => columns(&node, writer)?,
+            (DOMAIN, "Imputer") if node.attribute("imputed_value_floats").is_some() => imputer(&node, writer)?,
             (DOMAIN, "Normalizer") => normalizer(&node, writer, opset)?,
             _ => writer.nodes.push(node),
         }
@@ -39,6 +40,22 @@ fn columns(node: &Node, writer: &mut Writer) -> Result<(), GraphError> {
     let numbers = writer.node("Reshape", &[node.required(1)?, &every], vec![]);
     let inputs = vec![node.input(0).cloned(), Some(numbers)];
     writer.write(node.output()?, "Gather", inputs, vec![attribute("axis", -1)]);
+    Ok(())
+}
+
+/// `y = x`, but a given number where `x` is the one that stands for a missing value.
+fn imputer(node: &Node, writer: &mut Writer) -> Result<(), GraphError> {
+    let x = node.required(0)?;
+    let values = node.attribute("imputed_value_floats").map(|a| a.floats.clone()).unwrap_or_default();
+    let replaced = node.float("replaced_value_float").unwrap_or(0.0);
+    let missing = if replaced.is_nan() {
+        writer.node("IsNaN", &[x], vec![])
+    } else {
+        let replaced = writer.scalar(x, replaced);
+        writer.node("Equal", &[x, &replaced], vec![])
+    };
+    let values = writer.floats(&values);
+    writer.write(node.output()?, "Where", vec![Some(missing), Some(values), Some(x.clone())], vec![]);
     Ok(())
 }
 

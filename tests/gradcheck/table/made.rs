@@ -66,11 +66,7 @@ pub fn cases() -> Vec<Case> {
         case("ArrayFeatureExtractor", "columns", "t = ai.onnx.ml.ArrayFeatureExtractor(x, i); y = Mul(t, t)")
             .act("x", &[4])
             .ints_shaped("i", &[3, 1], &[1, 2]),
-        case("Imputer", "before a weight", "t = ai.onnx.ml.Imputer<imputed_value_floats=[0.5]>(d); y = MatMul(t, w)")
-            .data("d", &[4])
-            .weight("w", &[4, 2])
-            .single("it takes float32")
-            .not_in_tract("tract does not know the operator"),
+        ml("Imputer", "imputed_value_floats=[0.5]").single("it takes float32"),
         ml("Normalizer", "norm=\"L1\"").single("it gives float32"),
         ml("Normalizer", "norm=\"L2\"").single("it gives float32").opsets(&[9, 17, 21]),
     ]

@@ -1,20 +1,30 @@
 //! The cases, a family of operators to a file.
 
 mod arithmetic;
+mod attention;
+mod bert;
 mod conv;
 mod curves;
+mod einsum;
 mod elementwise;
 mod fused;
+mod grid;
+mod image;
 mod layouts;
 mod linear;
+mod loss;
 mod made;
 mod moves;
 mod normal;
 mod norms;
 mod older;
+mod places;
 mod pool;
+mod quantise;
 mod rearrange;
+mod recurrent;
 mod reduce;
+mod resize;
 mod rewritten;
 mod select;
 mod transposed;
@@ -25,20 +35,30 @@ use crate::numbers::Sampler;
 pub fn cases() -> Vec<Case> {
     [
         arithmetic::cases(),
+        einsum::cases(),
         elementwise::cases(),
         linear::cases(),
+        loss::cases(),
+        attention::cases(),
+        bert::cases(),
         conv::cases(),
         curves::cases(),
+        places::cases(),
         pool::cases(),
+        quantise::cases(),
         rearrange::cases(),
         normal::cases(),
         norms::cases(),
         made::cases(),
         older::cases(),
+        recurrent::cases(),
         reduce::cases(),
         moves::cases(),
         select::cases(),
         layouts::cases(),
+        image::cases(),
+        grid::cases(),
+        resize::cases(),
         rewritten::cases(),
         fused::cases(),
         transposed::cases(),

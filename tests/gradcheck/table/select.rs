@@ -105,6 +105,12 @@ pub fn cases() -> Vec<Case> {
             .act("x2", &[5])
             .ints("p", &[0, 1, 0, 2])
             .number("v", 0.5),
+        case("Pad", "a value that depends on parameters", "t = Pad(x, p, v, axes); y = Mul(t, t)")
+            .act("x", &[2, 3])
+            .ints("p", &[1, 2])
+            .weight("v", &[])
+            .ints("axes", &[-1])
+            .opsets(&[18]),
         case("Pad", "axes given", "t = Pad(x, p, , axes); y = Mul(t, t)")
             .act("x", &[2, 3])
             .ints("p", &[1, 2, 0, 1])

@@ -63,6 +63,11 @@ fn scaling_of_inputs() {
                 assert!(prepared.nodes.iter().all(|node| node.domain.is_empty()));
             }
         }
+        for imputed in ["0.5", "0.5,-1.5"] {
+            let feed = feed(&[("x", rows.clone())]);
+            let imputer = format!("y = ai.onnx.ml.Imputer<imputed_value_floats=[{imputed}]>(x)");
+            assert_prepared_same(&graph(opset, &imputer, &feed), &feed);
+        }
         for norm in ["MAX", "L1", "L2"] {
             let feed = feed(&[("x", rows.clone())]);
             let normalizer = format!("y = ai.onnx.ml.Normalizer<norm=\"{norm}\">(x)");
