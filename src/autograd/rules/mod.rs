@@ -97,6 +97,11 @@ impl Row {
         Row { opsets, ..self }
     }
 
+    /// The row of an operator around networks of classical libraries.
+    const fn of_ml(self) -> Row {
+        Row { domain: ML, ..self }
+    }
+
     /// The row of an operator that ONNX Runtime's optimiser writes.
     const fn of_microsoft(self) -> Row {
         Row { domain: MICROSOFT, ..self }
@@ -104,6 +109,7 @@ impl Row {
 }
 
 const MICROSOFT: &str = "com.microsoft";
+const ML: &str = "ai.onnx.ml";
 
 const fn unrolled(op: &'static str) -> Row {
     Row { gradient: Gradient::Unrolled, ..zero(op, "", samples::never) }
@@ -323,6 +329,8 @@ pub static TABLE: &[Row] = &[
     zero("Sign", STEP, samples::elementwise),
     zero("Size", SHAPE, samples::never),
     zero("Xor", TRUTH, samples::elementwise),
+    zero("Binarizer", STEP, samples::elementwise).of_ml(),
+    zero("LabelEncoder", INDEX, samples::elementwise).of_ml(),
 ];
 
 /// The row of a node's operator at the graph's opset of the default domain.
