@@ -12,6 +12,7 @@ use crate::graph::{Graph, Name, Node};
 use crate::session::Kinds;
 use crate::specialise::Specialised;
 use crate::specialise::samples::{Layout, SampleAxis};
+use onnx_protobuf::GraphProto;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What happens to per-sample gradients within a batch.
@@ -49,15 +50,26 @@ pub struct Backward {
 pub fn missing_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> BTreeMap<String, usize> {
     let mut graph = graph.clone();
     graph.prune();
-    let mut reached: BTreeSet<&Name> = parameters.iter().collect();
-    let mut missing: BTreeMap<String, usize> = BTreeMap::new();
-    for node in &graph.nodes {
-        if !node.inputs.iter().flatten().any(|i| reached.contains(i)) {
+    let mut missing = BTreeMap::new();
+    note_missing(&graph.nodes, graph.opset(), &mut parameters.clone(), &mut missing);
+    missing
+}
+
+fn note_missing(nodes: &[Node], opset: i64, reached: &mut BTreeSet<Name>, missing: &mut BTreeMap<String, usize>) {
+    for node in nodes {
+        if !node.inputs.iter().flatten().chain(&node.captured()).any(|i| reached.contains(i)) {
             continue;
         }
-        match rules::find(node, graph.opset()).map(|row| &row.gradient) {
+        match rules::find(node, opset).map(|row| &row.gradient) {
             Some(Gradient::Zero(_)) => continue,
             Some(Gradient::Rule(_) | Gradient::Rewrite(_)) => {}
+            // Which branch of If is taken shows when the graph is specialised.
+            Some(Gradient::Unrolled) if node.op == "If" => {}
+            Some(Gradient::Unrolled) => {
+                for body in node.attributes.iter().filter_map(|a| a.g.as_ref()) {
+                    note_missing_within(node, body, opset, reached, missing);
+                }
+            }
             other => {
                 let reason = match other {
                     Some(Gradient::Refused(reason)) => format!(": {reason}"),
@@ -67,9 +79,31 @@ pub fn missing_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> BTreeMap<Str
                 *missing.entry(printable(&format!("{domain}{}{reason}", node.op))).or_default() += 1;
             }
         }
-        reached.extend(node.outputs.iter().flatten());
+        reached.extend(node.outputs.iter().flatten().cloned());
     }
-    missing
+}
+
+/// The same in a body, whose inputs are given from outside and, in a loop, by the iteration before.
+fn note_missing_within(
+    node: &Node,
+    body: &GraphProto,
+    opset: i64,
+    reached: &BTreeSet<Name>,
+    missing: &mut BTreeMap<String, usize>,
+) {
+    let nodes: Vec<Node> = body.node.iter().map(Node::from).collect();
+    let formals: Vec<Name> = body.input.iter().map(|i| i.name.as_str().into()).collect();
+    let mut reached = reached.clone();
+    let given =
+        node.inputs.iter().zip(&formals).filter(|(actual, _)| actual.as_ref().is_some_and(|a| reached.contains(a)));
+    let given: Vec<Name> = given.map(|(_, formal)| formal.clone()).collect();
+    reached.extend(given);
+    note_missing(&nodes, opset, &mut reached, &mut BTreeMap::new());
+    let first = usize::from(node.op == "Loop");
+    let again = body.output.iter().zip(formals.iter().skip(first)).filter(|(o, _)| reached.contains(o.name.as_str()));
+    let again: Vec<Name> = again.map(|(_, formal)| formal.clone()).collect();
+    reached.extend(again);
+    note_missing(&nodes, opset, &mut reached, missing);
 }
 
 /// Checks that every operator between the parameters and the outputs has a gradient rule.

@@ -2,7 +2,7 @@
 
 use super::rules;
 use crate::error::{Kind, printable};
-use crate::graph::{Graph, Name, Node};
+use crate::graph::{Graph, Name, Node, nodes_within};
 use crate::tensor::Tensor;
 use globset::{Glob, GlobMatcher};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +40,8 @@ impl RoleError {
 
 /// The verdict on every constant of a graph, by name.
 pub fn verdicts(graph: &Graph) -> Vec<Verdict> {
-    let readers = readers(graph);
+    let inner: Vec<Node> = graph.nodes.iter().flat_map(nodes_within).collect();
+    let readers = readers(graph.nodes.iter().chain(&inner));
     graph
         .constants
         .iter()
@@ -108,9 +109,9 @@ fn matchers(option: &'static str, patterns: &[String], names: &[&str]) -> Result
 
 type Readers<'a> = BTreeMap<&'a Name, Vec<(&'a Node, usize)>>;
 
-fn readers(graph: &Graph) -> Readers<'_> {
+fn readers<'a>(nodes: impl Iterator<Item = &'a Node>) -> Readers<'a> {
     let mut readers = Readers::new();
-    for node in &graph.nodes {
+    for node in nodes {
         for (slot, input) in node.inputs.iter().enumerate() {
             if let Some(input) = input {
                 readers.entry(input).or_default().push((node, slot));

@@ -1,6 +1,6 @@
 //! Model-local functions replaced by their bodies.
 
-use super::{Graph, GraphError, Name, Node, proto};
+use super::{Graph, GraphError, Name, Node};
 use crate::error::printable;
 use onnx_protobuf::{AttributeProto, FunctionProto};
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ fn expand<'a>(
         }
     }
     for (index, body) in function.node.iter().enumerate() {
-        let mut inner = proto::node(body);
+        let mut inner = Node::from(body);
         inner.name = format!("{}/{}", if node.name.is_empty() { prefix } else { &node.name }, inner.name);
         let rename = |name: &Name| match names.get(&**name) {
             Some(actual) => actual.clone(),

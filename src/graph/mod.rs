@@ -1,11 +1,13 @@
 //! The graph that the product computes on: nodes in topological order, constants decoded,
 //! model-local functions inlined.
 
+mod body;
 mod inline;
 mod node;
 mod prepare;
 mod proto;
 
+pub use body::{Inlined, inlined, nodes_within};
 pub use node::{Name, Node, normalise};
 pub use proto::{attribute, to_model_proto, to_open_model_proto};
 

@@ -22,7 +22,7 @@ pub(super) fn from_model(model: &Model) -> Result<Graph, GraphError> {
             nodes.push(passed_through(name, tensor));
         }
     }
-    nodes.extend(proto.node.iter().filter(|n| !is_known_constant(n, &constants)).map(node));
+    nodes.extend(proto.node.iter().filter(|n| !is_known_constant(n, &constants)).map(Node::from));
     let inputs = model.inputs().iter().map(|i| input(i, model)).collect::<Result<_, _>>()?;
     let opsets = model.proto.opset_import.iter().map(|o| (domain(&o.domain), o.version)).collect();
     let mut graph = Graph {
@@ -62,15 +62,17 @@ fn domain(domain: &str) -> String {
     if domain == "ai.onnx" { String::new() } else { domain.to_string() }
 }
 
-pub(super) fn node(proto: &NodeProto) -> Node {
-    let names = |list: &[String]| list.iter().map(|n| (!n.is_empty()).then(|| n.as_str().into())).collect();
-    Node {
-        name: proto.name.clone(),
-        domain: domain(&proto.domain),
-        op: proto.op_type.clone(),
-        inputs: names(&proto.input),
-        outputs: names(&proto.output),
-        attributes: proto.attribute.clone(),
+impl From<&NodeProto> for Node {
+    fn from(proto: &NodeProto) -> Node {
+        let names = |list: &[String]| list.iter().map(|n| (!n.is_empty()).then(|| n.as_str().into())).collect();
+        Node {
+            name: proto.name.clone(),
+            domain: domain(&proto.domain),
+            op: proto.op_type.clone(),
+            inputs: names(&proto.input),
+            outputs: names(&proto.output),
+            attributes: proto.attribute.clone(),
+        }
     }
 }
 
@@ -105,6 +107,8 @@ attribute_value!(Vec<i64>, INTS, self, a => a.ints = self);
 attribute_value!(&Tensor, TENSOR, self, a => a.t = MessageField::some(to_tensor_proto("", self)));
 attribute_value!(Vec<f32>, FLOATS, self, a => a.floats = self);
 attribute_value!(Vec<&str>, STRINGS, self, a => a.strings = self.into_iter().map(|s| s.as_bytes().to_vec()).collect());
+attribute_value!(TensorProto, TENSOR, self, a => a.t = MessageField::some(self));
+attribute_value!(GraphProto, GRAPH, self, a => a.g = MessageField::some(self));
 attribute_value!(&str, STRING, self, a => a.s = self.as_bytes().to_vec());
 
 /// An attribute with this name and value.

@@ -163,7 +163,7 @@ pub struct Summary {
     pub parameters: Vec<Verdict>,
     /// Number of weights that may be changed.
     pub total_weights: usize,
-    /// Number of nodes by operator.
+    /// Number of nodes by operator in the graph that computes.
     pub operators: BTreeMap<String, usize>,
     /// Operators whose gradient is zero by definition.
     pub without_gradient: Vec<String>,

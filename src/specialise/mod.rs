@@ -4,6 +4,7 @@
 //! Shapes are not inferred operator by operator. The forward graph is run once on real data with every
 //! value as an output, and the runtime says what it computed: exact for every operator it knows.
 
+mod control;
 pub mod samples;
 
 use crate::error::{Kind, printable};
@@ -11,7 +12,7 @@ use crate::graph::{Graph, Input, Name, Node, attribute};
 use crate::session::{Feed, Runtime, SessionError};
 use crate::tensor::Tensor;
 use samples::{Facts, Layout};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +23,18 @@ pub enum SpecialiseError {
     MissingInput { name: String },
     #[error("input '{name}' does not have the samples on its first axis: shape {shape:?} with a batch of {batch}")]
     NotBatched { name: String, shape: Vec<usize>, batch: usize },
+    #[error("{node}: {reason}; it cannot be unrolled")]
+    Control { node: String, reason: String },
+    #[error("the loops of the model unrolled give more than {limit} nodes")]
+    Unrolled { limit: usize },
 }
 
 impl SpecialiseError {
     pub fn kind(&self) -> Kind {
         match self {
             SpecialiseError::Session(e) => e.kind(),
+            SpecialiseError::Control { .. } => Kind::Unsupported,
+            SpecialiseError::Unrolled { .. } => Kind::Limit,
             SpecialiseError::MissingInput { .. } | SpecialiseError::NotBatched { .. } => Kind::Malformed,
         }
     }
@@ -68,6 +75,7 @@ pub fn specialise(
         fix(input, feed, batch, &mut facts)?;
     }
     graph.prune();
+    let choices = unroll(&mut graph, parameters, feed, runtime)?;
     for (name, tensor) in &graph.constants {
         facts.kinds.insert(name.clone(), (tensor.dtype(), tensor.shape().to_vec()));
         facts.layouts.insert(name.clone(), Layout::Shared);
@@ -75,6 +83,12 @@ pub fn specialise(
     let fixed = fixed_values(&graph, parameters);
     observe(&mut graph, &mut facts, &fixed, feed, runtime)?;
     graph.nodes.iter_mut().for_each(|node| settle_type(node, &facts));
+    for (node, [a, b]) in choices {
+        if facts.kinds.get(&a) != facts.kinds.get(&b) {
+            let reason = "its branches give values of different shapes and data tells which is taken".into();
+            return Err(SpecialiseError::Control { node, reason });
+        }
+    }
     graph.nodes.retain(|node| !node.outputs.iter().flatten().all(|o| fixed.contains(o)));
     graph.prune();
     facts.constants = graph.constants.clone();
@@ -104,6 +118,74 @@ fn settle_type(node: &mut Node, facts: &Facts) {
         node.inputs.truncate(1);
         node.attributes.push(attribute("to", i64::from(dtype.to_onnx())));
     }
+}
+
+/// Replaces control flow by what it runs, round by round: what one round replaces may tell the conditions of the next.
+///
+/// # Errors
+/// What is not known in the end; a loop beside the gradient's way that may not end.
+fn unroll(
+    graph: &mut Graph,
+    parameters: &BTreeSet<Name>,
+    feed: &Feed,
+    runtime: &Runtime,
+) -> Result<Vec<control::Choice>, SpecialiseError> {
+    let mut choices = Vec::new();
+    while graph.nodes.iter().any(control::is_control) {
+        let fixed = fixed_values(graph, parameters);
+        let shapes = fold(graph, &fixed, feed, runtime)?;
+        let known = control::Known { fixed: &fixed, shapes: &shapes, parameters };
+        if !control::expand(graph, &known, &mut choices)? {
+            break;
+        }
+        graph.prune();
+    }
+    control::check_rest(graph, parameters)?;
+    Ok(choices)
+}
+
+/// Computes what no open control flow comes before: fixed values become constants; gives the shapes of what control
+/// flow reads.
+fn fold(
+    graph: &mut Graph,
+    fixed: &BTreeSet<Name>,
+    feed: &Feed,
+    runtime: &Runtime,
+) -> Result<BTreeMap<Name, Vec<usize>>, SpecialiseError> {
+    let (mut late, mut wanted) = (BTreeSet::new(), BTreeSet::new());
+    for node in &graph.nodes {
+        let mut inputs = node.inputs.iter().flatten().cloned().chain(node.captured());
+        let outputs = node.outputs.iter().flatten().cloned();
+        let ends =
+            node.outputs.iter().flatten().all(|o| fixed.contains(o)) && control::is_bounded(node, &graph.constants);
+        if (control::is_control(node) && !ends) || inputs.any(|i| late.contains(&i)) {
+            late.extend(outputs);
+        }
+    }
+    for node in &graph.nodes {
+        let read = node.inputs.iter().flatten().filter(|_| control::is_control(node)).cloned();
+        let known = node.outputs.iter().flatten().filter(|o| fixed.contains(*o)).cloned();
+        wanted.extend(read.chain(known).filter(|name| !late.contains(name)));
+    }
+    let made: BTreeSet<&Name> = graph.nodes.iter().flat_map(|n| n.outputs.iter().flatten()).collect();
+    let outputs: Vec<Name> = wanted.iter().filter(|name| made.contains(name)).cloned().collect();
+    let mut shapes: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
+    shapes.extend(graph.constants.iter().map(|(name, t)| (name.clone(), t.shape().to_vec())));
+    shapes.extend(feed.iter().map(|(name, t)| (Name::from(name.as_str()), t.shape().to_vec())));
+    if !outputs.is_empty() {
+        let mut watched = Graph { outputs: outputs.clone(), ..graph.clone() };
+        watched.prune();
+        let values = runtime.observer(&watched)?.run(feed)?;
+        for (name, value) in outputs.into_iter().zip(values) {
+            shapes.insert(name.clone(), value.shape().to_vec());
+            if fixed.contains(&name) {
+                keep(graph, name, value);
+            }
+        }
+    }
+    let Graph { nodes, constants, .. } = graph;
+    nodes.retain(|node| !node.outputs.iter().flatten().all(|o| constants.contains_key(o)));
+    Ok(shapes)
 }
 
 /// Names of node outputs that depend neither on data nor on parameters.

@@ -4,13 +4,18 @@
 //!   of fourth-order central differences of the forward graph in the same runtime;
 //! - per-sample absolute gradients are the same in batches of three, of two and one, and of one;
 //! - samples are told apart where the table does not say that they mix;
+//! - the gradient graph, for every batch size where its batch is open, gives the same;
 //! - the embedded runtime gives the same, where the table does not say that it cannot run the case.
 
 use crate::case::{Case, NO_F64};
 use crate::forward::Forward;
 use crate::graph::SAMPLES;
 use crate::numbers::{Random, Sampler};
-use crate::problem::{Gradients, Problem, open};
+use crate::problem::{Gradients, Problem, open, rows, sample};
+use onnx_unlearn::autograd::Seed;
+use onnx_unlearn::autograd::objective::Objective;
+use onnx_unlearn::gradient::gradient_graph;
+use onnx_unlearn::graph::Name;
 use onnx_unlearn::session::{Runtime, RuntimeChoice};
 use onnx_unlearn::tensor::DType;
 use std::collections::BTreeMap;
@@ -32,6 +37,11 @@ pub fn check(case: &Case, opset: i64) -> Result<(), String> {
         let batched = problem.importance(&runtime, size, false)?.0;
         let tolerance = if dtype == DType::F64 { 1e-11 } else { 1e-5 };
         compare(&batched, &one, tolerance).map_err(|e| format!("batches of {size} against batches of one: {e}"))?;
+    }
+    if case.mixes.is_none() {
+        let tolerance = if dtype == DType::F64 { 1e-6 } else { 1e-4 };
+        compare(&explicit(&problem, &runtime)?, &analytic, tolerance)
+            .map_err(|e| format!("the gradient graph: {e}"))?;
     }
     if case.single == Some(NO_F64) && double(case, opset, &runtime).is_ok() {
         return Err(format!("it runs in float64, but the table says: {NO_F64}"));
@@ -58,6 +68,32 @@ fn same_function(problem: &Problem, runtime: &Runtime) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The sums over all samples of the gradients that the gradient graph gives, for the whole batch where its batch
+/// is open, else sample by sample.
+fn explicit(problem: &Problem, runtime: &Runtime) -> Result<Gradients, String> {
+    let wrt: Vec<Name> = problem.parameters.iter().cloned().collect();
+    let samples = problem.samples();
+    let feed = |batch: usize| Ok(rows(&problem.feed, &(0..batch).map(|i| i % samples).collect::<Vec<_>>()));
+    let seed = Seed::Mean(Objective::SquaredL2);
+    let made = gradient_graph(&problem.prepared()?, &wrt, seed, &feed, runtime).map_err(|e| e.to_string())?;
+    let feeds = match made.fixed {
+        None => vec![problem.feed.clone()],
+        Some(_) => (0..samples).map(|i| sample(&problem.feed, i)).collect(),
+    };
+    let mut session = runtime.observer(&made.graph).map_err(|e| e.to_string())?;
+    let mut sums = Gradients::new();
+    for feed in &feeds {
+        let outputs = session.run(feed).map_err(|e| e.to_string())?;
+        for (name, gradient) in wrt.iter().zip(&outputs[outputs.len() - wrt.len()..]) {
+            let gradient = gradient.to_f64().ok_or("a gradient is not floating point")?;
+            let sum = sums.entry(name.to_string()).or_insert_with(|| vec![0.0; gradient.len()]);
+            let count = (samples / feeds.len()) as f64;
+            sum.iter_mut().zip(&gradient).for_each(|(sum, g)| *sum += g * count);
+        }
+    }
+    Ok(sums)
 }
 
 /// The case in float64.

@@ -111,6 +111,7 @@ fn table(cases: &[Case], verdicts: &[Verdict], microsoft: bool) -> String {
             Gradient::Rewrite(_) => "rewritten".into(),
             Gradient::Zero(reason) => format!("zero: {reason}"),
             Gradient::Refused(reason) => format!("refused: {reason}"),
+            Gradient::Unrolled => "unrolled".into(),
         };
         let mut weights: Vec<&str> = row.weights.iter().map(|(_, role)| *role).collect();
         weights.dedup();

@@ -5,6 +5,7 @@ use onnx_unlearn::graph::{Graph, Input, Name, Node};
 use onnx_unlearn::importance::{Importance, Settings};
 use onnx_unlearn::session::{DeviceChoice, Feed, Runtime, RuntimeChoice, RuntimeOptions};
 use onnx_unlearn::tensor::{DType, Tensor};
+use onnx_unlearn::with_array;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -88,6 +89,11 @@ pub fn node(op: &str, inputs: &[&str], output: &str) -> Node {
 
 /// The inputs of one sample, as a batch of one.
 pub fn sample(feed: &Feed, index: usize) -> Feed {
-    let row = |t: &Tensor| onnx_unlearn::with_array!(t, a => Tensor::from(a.select(ndarray::Axis(0), &[index])));
-    feed.iter().map(|(name, tensor)| (name.clone(), row(tensor))).collect()
+    rows(feed, &[index])
+}
+
+/// The inputs of some samples.
+pub fn rows(feed: &Feed, rows: &[usize]) -> Feed {
+    let pick = |t: &Tensor| with_array!(t, a => Tensor::from(a.select(ndarray::Axis(0), rows)));
+    feed.iter().map(|(name, tensor)| (name.clone(), pick(tensor))).collect()
 }

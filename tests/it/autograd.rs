@@ -2,6 +2,7 @@
 //! What each rule gives is checked by the gradient checks, `tests/gradcheck`.
 
 pub mod build;
+mod control;
 mod kinks;
 mod large;
 

@@ -7,7 +7,9 @@ mod forms;
 mod older;
 mod sequences;
 
-use onnx_unlearn::graph::{Graph, Input};
+use onnx_protobuf::attribute_proto::AttributeType;
+use onnx_protobuf::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use onnx_unlearn::graph::{Graph, Input, Name};
 use onnx_unlearn::session::{DeviceChoice, Feed, Runtime, RuntimeChoice, RuntimeOptions};
 use onnx_unlearn::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -34,6 +36,23 @@ fn graph(opset: i64, nodes: &str, feed: &Feed) -> Graph {
 fn give(mut graph: Graph, name: &str, tensor: Tensor) -> Graph {
     graph.constants.insert(name.into(), Arc::new(tensor));
     graph
+}
+
+/// A branch of an If: one node in text, and its initializers.
+fn branch(name: &str, node: &str, initializer: Vec<TensorProto>) -> AttributeProto {
+    let node = &parse::nodes(node)[0];
+    let names = |list: &[Option<Name>]| list.iter().flatten().map(|name| name.to_string()).collect::<Vec<_>>();
+    let (op_type, input, output) = (node.op.clone(), names(&node.inputs), names(&node.outputs));
+    let returned = ValueInfoProto { name: output[0].clone(), ..Default::default() };
+    let node = NodeProto { op_type, input, output, attribute: node.attributes.clone(), ..Default::default() };
+    let (node, output) = (vec![node], vec![returned]);
+    let graph = GraphProto { name: name.into(), node, initializer, output, ..Default::default() };
+    AttributeProto {
+        name: name.into(),
+        type_: AttributeType::GRAPH.into(),
+        g: Some(graph).into(),
+        ..Default::default()
+    }
 }
 
 /// Numbers between -1 and 1.

@@ -44,6 +44,8 @@ pub enum Gradient {
     Rule(Rule),
     /// The node is replaced by others before the reverse pass.
     Rewrite(Rewrite),
+    /// Specialising replaces it by what it runs.
+    Unrolled,
     /// The gradient is zero wherever it exists, for this reason.
     Zero(&'static str),
     /// There is none here, for this reason.
@@ -95,6 +97,11 @@ impl Row {
         Row { opsets, ..self }
     }
 
+    /// The row of an operator around networks of classical libraries.
+    const fn of_ml(self) -> Row {
+        Row { domain: ML, ..self }
+    }
+
     /// The row of an operator that ONNX Runtime's optimiser writes.
     const fn of_microsoft(self) -> Row {
         Row { domain: MICROSOFT, ..self }
@@ -102,6 +109,11 @@ impl Row {
 }
 
 const MICROSOFT: &str = "com.microsoft";
+const ML: &str = "ai.onnx.ml";
+
+const fn unrolled(op: &'static str) -> Row {
+    Row { gradient: Gradient::Unrolled, ..zero(op, "", samples::never) }
+}
 
 const STEP: &str = "piecewise constant";
 const TRUTH: &str = "its output is a truth value";
@@ -188,6 +200,7 @@ pub static TABLE: &[Row] = &[
     rewritten("GlobalLpPool", normal::global_lp_pool, &[]),
     rewritten("GridSample", grid::sample, &[]),
     rewritten("GroupNormalization", normal::group, NORM).at(18..=26),
+    unrolled("If"),
     row("Identity", shape::same, samples::elementwise, &[]),
     rewritten("InstanceNormalization", normal::instance, NORM),
     rewritten("LRN", normal::local_response, &[]),
@@ -196,6 +209,7 @@ pub static TABLE: &[Row] = &[
     row("LeakyRelu", activation::leaky_relu, samples::elementwise, &[]),
     row("Log", arithmetic::log, samples::elementwise, &[]),
     row("LogSoftmax", attend::log_softmax, samples::mixes_axis, &[]),
+    unrolled("Loop"),
     rewritten("LpNormalization", normal::lp, &[]),
     rewritten("LpPool", normal::lp_pool, &[]),
     row("MatMul", matmul::matmul, samples::matmul, MATRIX),
@@ -232,11 +246,12 @@ pub static TABLE: &[Row] = &[
     row("Relu", activation::relu, samples::elementwise, &[]),
     row("Reshape", shape::reshape, samples::flat_order, &[]),
     rewritten("RoiAlign", region::align, &[]),
+    rewritten("RotaryEmbedding", attention::rotary, &[]).at(23..=26),
+    unrolled("Scan"),
     row("ScatterElements", scatter::scatter_elements, samples::scatter_elements, TOKENS),
     rewritten("ScatterND", places::scatter, TOKENS),
     row("Resize", resize::resize, samples::axes::resize, &[]),
     row("ReverseSequence", image::reverse_sequence, samples::axes::reversed, &[]),
-    rewritten("RotaryEmbedding", attention::rotary, &[]).at(23..=26),
     row("Selu", curve::selu, samples::elementwise, &[]),
     row("Shrink", curve::shrink, samples::elementwise, &[]),
     rewritten("STFT", fourier::short_time, &[]),
@@ -316,6 +331,8 @@ pub static TABLE: &[Row] = &[
     zero("Sign", STEP, samples::elementwise),
     zero("Size", SHAPE, samples::never),
     zero("Xor", TRUTH, samples::elementwise),
+    zero("Binarizer", STEP, samples::elementwise).of_ml(),
+    zero("LabelEncoder", INDEX, samples::elementwise).of_ml(),
 ];
 
 /// The row of a node's operator at the graph's opset of the default domain.

@@ -1,10 +1,12 @@
 //! Operators of `ai.onnx.ml` around the networks that scikit-learn's converter writes: scaling of the inputs
-//! becomes arithmetic, and a table of probabilities takes the place of the dictionaries made of it.
+//! becomes arithmetic, the choice of columns a Gather, and a table of probabilities takes the place of the
+//! dictionaries made of it.
 
 use super::writer::{Writer, rewrite};
 use super::{Graph, GraphError, Node, unsupported};
 use crate::graph::{Name, attribute};
 use crate::tensor::DType;
+use std::collections::BTreeSet;
 
 const DOMAIN: &str = "ai.onnx.ml";
 /// The opset since which axes of every reduction are an input.
@@ -13,10 +15,13 @@ const AXES_AS_INPUT: i64 = 18;
 /// Writes them in the default domain, at the graph's opset.
 pub(super) fn rewrite_all(graph: &mut Graph) -> Result<(), GraphError> {
     let opset = graph.opset();
+    let constants: BTreeSet<Name> = graph.constants.keys().cloned().collect();
     rewrite(graph, "ml", &mut |node, writer| {
         match (node.domain.as_str(), node.op.as_str()) {
             (DOMAIN, "ZipMap") => writer.write(node.output()?, "Identity", vec![node.input(0).cloned()], vec![]),
             (DOMAIN, "Scaler") => scaler(&node, writer)?,
+            (DOMAIN, "ArrayFeatureExtractor") if !constants.contains(node.required(0)?) => columns(&node, writer)?,
+            (DOMAIN, "Imputer") if node.attribute("imputed_value_floats").is_some() => imputer(&node, writer)?,
             (DOMAIN, "Normalizer") => normalizer(&node, writer, opset)?,
             _ => writer.nodes.push(node),
         }
@@ -27,6 +32,31 @@ pub(super) fn rewrite_all(graph: &mut Graph) -> Result<(), GraphError> {
 /// The operand as float32, which these operators give of every type.
 fn single(node: &Node, writer: &mut Writer) -> Result<Name, GraphError> {
     Ok(writer.node("Cast", &[node.required(0)?], vec![attribute("to", i64::from(DType::F32.to_onnx()))]))
+}
+
+/// The columns of `x` with these numbers. A list that the model holds, as of classes, has no columns.
+fn columns(node: &Node, writer: &mut Writer) -> Result<(), GraphError> {
+    let every = writer.integers(&[-1]);
+    let numbers = writer.node("Reshape", &[node.required(1)?, &every], vec![]);
+    let inputs = vec![node.input(0).cloned(), Some(numbers)];
+    writer.write(node.output()?, "Gather", inputs, vec![attribute("axis", -1)]);
+    Ok(())
+}
+
+/// `y = x`, but a given number where `x` is the one that stands for a missing value.
+fn imputer(node: &Node, writer: &mut Writer) -> Result<(), GraphError> {
+    let x = node.required(0)?;
+    let values = node.attribute("imputed_value_floats").map(|a| a.floats.clone()).unwrap_or_default();
+    let replaced = node.float("replaced_value_float").unwrap_or(0.0);
+    let missing = if replaced.is_nan() {
+        writer.node("IsNaN", &[x], vec![])
+    } else {
+        let replaced = writer.scalar(x, replaced);
+        writer.node("Equal", &[x, &replaced], vec![])
+    };
+    let values = writer.floats(&values);
+    writer.write(node.output()?, "Where", vec![Some(missing), Some(values), Some(x.clone())], vec![]);
+    Ok(())
 }
 
 /// `y = (x - offset) scale`, of one number each or one for each column.

@@ -1,6 +1,6 @@
 //! Nodes put in the place of others, in a graph and in the graphs nested in its nodes.
 
-use crate::graph::proto::{self, to_node_proto, to_tensor_proto};
+use crate::graph::proto::{to_node_proto, to_tensor_proto};
 use crate::graph::{Graph, GraphError, Name, Node, attribute};
 use crate::tensor::{DType, Tensor};
 use onnx_protobuf::{AttributeProto, GraphProto};
@@ -67,7 +67,7 @@ impl Writer {
         let inputs = graph.input.iter().filter(|i| double(i.type_.tensor_type().elem_type)).map(|i| &i.name);
         let constants = graph.initializer.iter().filter(|t| double(t.data_type)).map(|t| &t.name);
         inner.double.extend(inputs.chain(constants).map(|name| name.as_str().into()));
-        inner.take(graph.node.iter().map(proto::node).collect(), each)?;
+        inner.take(graph.node.iter().map(Node::from).collect(), each)?;
         graph.node = inner.nodes.iter().map(to_node_proto).collect();
         graph.initializer.extend(inner.constants.iter().map(|(name, tensor)| to_tensor_proto(name, tensor)));
         self.made = inner.made;

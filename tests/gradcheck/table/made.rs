@@ -63,6 +63,10 @@ pub fn cases() -> Vec<Case> {
         .ints_shaped("j", &[1], &[])
         .opsets(&[11, 18]),
         ml("Scaler", "offset=[0.5,1.0,0.0,-1.0],scale=[2.0,0.5,1.0,3.0]").single("it gives float32"),
+        case("ArrayFeatureExtractor", "columns", "t = ai.onnx.ml.ArrayFeatureExtractor(x, i); y = Mul(t, t)")
+            .act("x", &[4])
+            .ints_shaped("i", &[3, 1], &[1, 2]),
+        ml("Imputer", "imputed_value_floats=[0.5]").single("it takes float32"),
         ml("Normalizer", "norm=\"L1\"").single("it gives float32"),
         ml("Normalizer", "norm=\"L2\"").single("it gives float32").opsets(&[9, 17, 21]),
     ]

@@ -3,6 +3,7 @@
 mod arithmetic;
 mod attention;
 mod bert;
+mod control;
 mod conv;
 mod curves;
 mod einsum;
@@ -36,33 +37,34 @@ use crate::numbers::Sampler;
 pub fn cases() -> Vec<Case> {
     [
         arithmetic::cases(),
-        einsum::cases(),
-        elementwise::cases(),
-        linear::cases(),
-        loss::cases(),
         attention::cases(),
         bert::cases(),
+        control::cases(),
         conv::cases(),
         curves::cases(),
+        einsum::cases(),
+        elementwise::cases(),
+        fourier::cases(),
+        fused::cases(),
+        grid::cases(),
+        image::cases(),
+        layouts::cases(),
+        linear::cases(),
+        loss::cases(),
+        made::cases(),
+        moves::cases(),
+        normal::cases(),
+        norms::cases(),
+        older::cases(),
         places::cases(),
         pool::cases(),
         quantise::cases(),
         rearrange::cases(),
-        normal::cases(),
-        norms::cases(),
-        made::cases(),
-        older::cases(),
         recurrent::cases(),
         reduce::cases(),
-        moves::cases(),
-        select::cases(),
-        layouts::cases(),
-        image::cases(),
-        grid::cases(),
         resize::cases(),
         rewritten::cases(),
-        fourier::cases(),
-        fused::cases(),
+        select::cases(),
         transposed::cases(),
     ]
     .concat()

@@ -37,6 +37,19 @@ fn halves_become_singles() {
     }
 }
 
+/// Branches read the cast input and hold singles.
+#[test]
+fn halves_in_nested_graphs_become_singles() {
+    let feed = feed(&[("x", halves(&[2, 3], DType::F16)), ("c", Tensor::new(&[], vec![true]).unwrap())]);
+    let mut graph = graph(17, "y = If(c)", &feed);
+    let half = TensorProto { name: "k".into(), data_type: 10, int32_data: vec![0x3800], ..Default::default() };
+    graph.nodes[0].attributes =
+        vec![branch("then_branch", "a = Mul(x, k)", vec![half]), branch("else_branch", "b = Cast<to=10>(x)", vec![])];
+    let [found] = &run(&prepared(&graph), &feed)[..] else { panic!("one output") };
+    assert_eq!(found.to_f64(), feed["x"].to_f64().map(|x| x * 0.5));
+    assert_eq!(found.dtype(), DType::F32);
+}
+
 #[test]
 fn scaling_of_inputs() {
     let rows = Tensor::new(&[3, 2], vec![0.5f32, -2.0, 0.0, 0.0, 3.0, 1.0]).unwrap();
@@ -49,6 +62,11 @@ fn scaling_of_inputs() {
                 let prepared = assert_prepared_same(&graph(opset, &scaler, &feed), &feed);
                 assert!(prepared.nodes.iter().all(|node| node.domain.is_empty()));
             }
+        }
+        for imputed in ["0.5", "0.5,-1.5"] {
+            let feed = feed(&[("x", rows.clone())]);
+            let imputer = format!("y = ai.onnx.ml.Imputer<imputed_value_floats=[{imputed}]>(x)");
+            assert_prepared_same(&graph(opset, &imputer, &feed), &feed);
         }
         for norm in ["MAX", "L1", "L2"] {
             let feed = feed(&[("x", rows.clone())]);

@@ -1,8 +1,6 @@
 //! Operators whose form or meaning in older operator sets the gradient checks do not reach.
 
 use super::*;
-use onnx_protobuf::attribute_proto::AttributeType;
-use onnx_protobuf::{AttributeProto, GraphProto, NodeProto, ValueInfoProto};
 
 fn floats(values: &[f32]) -> Tensor {
     Tensor::new(&[values.len()], values.to_vec()).unwrap()
@@ -63,31 +61,12 @@ fn outputs_of_training_are_refused_where_they_are_used() {
 fn nested_graphs_are_raised_too() {
     let double = numbers(&[2, 5]).to_f64().unwrap();
     let given = feed(&[("c", Tensor::new(&[], vec![true]).unwrap()), ("x", Tensor::F64(double))]);
-    let branch = |node: NodeProto| {
-        let output = ValueInfoProto { name: node.output[0].clone(), ..Default::default() };
-        GraphProto { name: "branch".into(), node: vec![node], output: vec![output], ..Default::default() }
-    };
-    let node = |text: &str, output: &str| {
-        let node = &parse::nodes(&format!("{output} = {text}"))[0];
-        NodeProto {
-            op_type: node.op.clone(),
-            input: node.inputs.iter().flatten().map(|i| i.to_string()).collect(),
-            output: vec![output.into()],
-            attribute: node.attributes.clone(),
-            ..Default::default()
-        }
-    };
-    let attribute = |name: &str, graph: GraphProto| AttributeProto {
-        name: name.into(),
-        type_: AttributeType::GRAPH.into(),
-        g: Some(graph).into(),
-        ..Default::default()
-    };
     for (then, other) in [("Pad<pads=[0,0,0,0],value=0.5>(x)", "Softmax(x)"), ("LogSoftmax(x)", "Dropout(x)")] {
         let mut graph = graph(9, "y = If(c)", &given);
-        let branches = [("then_branch", then, "a"), ("else_branch", other, "b")];
-        graph.nodes[0].attributes =
-            branches.map(|(name, text, output)| attribute(name, branch(node(text, output)))).to_vec();
+        graph.nodes[0].attributes = vec![
+            branch("then_branch", &format!("a = {then}"), vec![]),
+            branch("else_branch", &format!("b = {other}"), vec![]),
+        ];
         let found = assert_prepared_same(&graph, &given);
         assert_eq!(found.opset(), 16);
     }
