@@ -1,6 +1,7 @@
 //! The reverse pass: reachability, sums of gradients, broadcasting, types. Rules know none of it.
 
 use super::lower;
+use super::merge::merged;
 use super::objective::{self, Objective};
 use super::rules::{self, Gradient};
 use super::tape::broadcast;
@@ -297,6 +298,8 @@ impl Driver {
             };
             self.mixed = forward.iter().find(mixes).map(Node::describe).or(self.mixed);
         }
+        let (uses, tape) = (std::mem::take(&mut self.uses), &mut self.tape);
+        self.uses = uses.into_iter().map(|(name, uses)| (name, merged(tape, uses))).collect();
         let mut outputs = BTreeSet::new();
         for operand in self.uses.values().flatten().flat_map(|u| u.contraction.operands()) {
             let given = self.tape.graph.constants.contains_key(&operand.name)

@@ -9,6 +9,7 @@ mod contraction;
 mod driver;
 mod levels;
 mod lower;
+mod merge;
 pub mod objective;
 mod rewrite;
 pub mod roles;

@@ -205,18 +205,29 @@ impl Tape {
         kind: (DType, Vec<usize>),
     ) -> Name {
         let output = self.fresh(op);
+        self.push(op, inputs, attributes, vec![(output.clone(), kind)]);
+        output
+    }
+
+    fn push(
+        &mut self,
+        op: &str,
+        inputs: &[&Name],
+        attributes: Vec<AttributeProto>,
+        outputs: Vec<(Name, (DType, Vec<usize>))>,
+    ) {
+        let name = outputs.first().map(|(o, _)| o.to_string()).unwrap_or_default();
         let node = Node {
-            name: self.within.as_ref().map_or_else(|| output.to_string(), |within| format!("{within}/{output}")),
+            name: self.within.as_ref().map_or_else(|| name.clone(), |within| format!("{within}/{name}")),
             domain: String::new(),
             op: op.to_string(),
             inputs: inputs.iter().map(|&i| Some(i.clone())).collect(),
-            outputs: vec![Some(output.clone())],
+            outputs: outputs.iter().map(|(o, _)| Some(o.clone())).collect(),
             attributes,
         };
-        self.facts.kinds.insert(output.clone(), kind);
+        self.facts.kinds.extend(outputs);
         self.note_layout(&node);
         self.graph.nodes.push(node);
-        output
     }
 
     /// The second output of a node of the forward graph, which is asked for where it was not.
@@ -409,6 +420,21 @@ impl Tape {
         shape[axis] = parts.iter().map(|p| self.shape(p)[axis]).sum();
         let kind = (self.dtype(parts[0]), shape);
         self.node("Concat", parts, vec![attribute("axis", axis as i64)], kind)
+    }
+
+    /// Parts of the given lengths along an axis.
+    pub fn split(&mut self, x: &Name, axis: usize, lengths: &[usize]) -> Vec<Name> {
+        let (dtype, shape) = (self.dtype(x), self.shape(x));
+        let mut outputs = Vec::new();
+        for &length in lengths {
+            let mut part = shape.clone();
+            part[axis] = length;
+            outputs.push((self.fresh("Split"), (dtype, part)));
+        }
+        let names = outputs.iter().map(|(name, _)| name.clone()).collect();
+        let sizes = self.constant_integers(&lengths.iter().map(|&l| l as i64).collect::<Vec<_>>());
+        self.push("Split", &[x, &sizes], vec![attribute("axis", axis as i64)], outputs);
+        names
     }
 
     /// Zeros put before and after along one axis.

@@ -73,6 +73,17 @@ impl Node {
         self.attribute(name).map(|a| a.ints.as_slice())
     }
 
+    /// The numbers of a list, none where it is absent.
+    pub fn floats(&self, name: &str) -> &[f32] {
+        self.attribute(name).map(|a| a.floats.as_slice()).unwrap_or_default()
+    }
+
+    /// The texts of a list, none where it is absent.
+    pub fn strings(&self, name: &str) -> Vec<&str> {
+        let texts = self.attribute(name).map(|a| a.strings.as_slice()).unwrap_or_default();
+        texts.iter().map(|text| std::str::from_utf8(text).unwrap_or_default()).collect()
+    }
+
     pub fn string(&self, name: &str) -> Option<&str> {
         self.attribute(name).and_then(|a| std::str::from_utf8(&a.s).ok())
     }

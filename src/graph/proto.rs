@@ -103,6 +103,7 @@ attribute_value!(f32, FLOAT, self, a => a.f = self);
 attribute_value!(&[i64], INTS, self, a => a.ints = self.to_vec());
 attribute_value!(Vec<i64>, INTS, self, a => a.ints = self);
 attribute_value!(Vec<f32>, FLOATS, self, a => a.floats = self);
+attribute_value!(Vec<&str>, STRINGS, self, a => a.strings = self.into_iter().map(|s| s.as_bytes().to_vec()).collect());
 attribute_value!(&str, STRING, self, a => a.s = self.as_bytes().to_vec());
 
 /// An attribute with this name and value.

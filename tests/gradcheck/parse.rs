@@ -41,16 +41,18 @@ fn attributes(text: &str) -> Vec<AttributeProto> {
 
 fn value((name, text): (&str, &str)) -> AttributeProto {
     let int = |text: &str| text.trim().parse::<i64>().expect("an integer");
+    let number = |text: &str| text.parse::<f32>().expect("a number");
     if let Some(list) = text.strip_prefix('[') {
-        let items = list.trim_end_matches(']').split(',').filter(|item| !item.trim().is_empty());
-        if text.contains('.') {
-            return attribute(name, items.map(|item| item.parse().expect("a number")).collect::<Vec<f32>>());
-        }
-        return attribute(name, items.map(int).collect::<Vec<i64>>());
+        let items = list.trim_end_matches(']').split(',').map(str::trim).filter(|item| !item.is_empty());
+        return match list.as_bytes() {
+            [b'"', ..] => attribute(name, items.map(|item| item.trim_matches('"')).collect::<Vec<&str>>()),
+            _ if list.contains('.') => attribute(name, items.map(number).collect::<Vec<f32>>()),
+            _ => attribute(name, items.map(int).collect::<Vec<i64>>()),
+        };
     }
     match (text.strip_prefix('"'), text.contains('.')) {
         (Some(string), _) => attribute(name, string.trim_end_matches('"')),
-        (None, true) => attribute(name, text.parse::<f32>().expect("a number")),
+        (None, true) => attribute(name, number(text)),
         (None, false) => attribute(name, int(text)),
     }
 }

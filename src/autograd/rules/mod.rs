@@ -28,7 +28,7 @@ mod trigonometry;
 mod variadic;
 pub(super) mod window;
 
-use super::rewrite::{cut, einsum, fused, grid, loss, normal, places};
+use super::rewrite::{attention, bert, cut, einsum, fused, grid, loss, normal, places, recurrent};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -115,10 +115,20 @@ const ADDEND: &[(usize, &str)] = &[(0, "addend"), (1, "addend")];
 const ADDENDS: &[(usize, &str)] = &[(usize::MAX, "addend")];
 const FACTOR: &[(usize, &str)] = &[(0, "factor"), (1, "factor")];
 const CONV: &[(usize, &str)] = &[(1, "convolution weight"), (2, "convolution bias")];
+const EMBEDDING: &[(usize, &str)] = &[
+    (2, "embedding table"),
+    (3, "embedding table"),
+    (4, "embedding table"),
+    (5, "normalisation scale"),
+    (6, "normalisation bias"),
+];
 const GEMM: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix"), (2, "bias")];
 const MATRIX: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix")];
 const MATRICES: &[(usize, &str)] = &[(usize::MAX, "matrix")];
 const NORM: &[(usize, &str)] = &[(1, "normalisation scale"), (2, "normalisation bias")];
+const PROJECTION: &[(usize, &str)] = &[(1, "matrix"), (2, "bias")];
+const RECURRENT: &[(usize, &str)] =
+    &[(1, "recurrent weight"), (2, "recurrent weight"), (3, "recurrent bias"), (7, "peephole weight")];
 const SLOPE: &[(usize, &str)] = &[(1, "slope")];
 const SCALE: &[(usize, &str)] = &[(1, "normalisation scale")];
 const SKIP: &[(usize, &str)] = &[(2, "normalisation scale"), (3, "normalisation bias"), (4, "bias")];
@@ -137,6 +147,7 @@ pub static TABLE: &[Row] = &[
     row("Asinh", trigonometry::asinh, samples::elementwise, &[]),
     row("Atan", trigonometry::atan, samples::elementwise, &[]),
     row("Atanh", trigonometry::atanh, samples::elementwise, &[]),
+    rewritten("Attention", attention::attention, &[]).at(23..=26),
     row("AveragePool", pool::average, samples::first_axis, &[]),
     row("BatchNormalization", normalisation::batch, samples::not_channels, NORM),
     row("Cast", shape::same, samples::elementwise, &[]),
@@ -172,11 +183,13 @@ pub static TABLE: &[Row] = &[
     row("GlobalMaxPool", rearrange::global_max, samples::first_axis, &[]),
     row("HardSigmoid", curve::hard_sigmoid, samples::elementwise, &[]),
     row("HardSwish", curve::hard_swish, samples::elementwise, &[]),
+    rewritten("GRU", recurrent::gru, RECURRENT),
     rewritten("GlobalLpPool", normal::global_lp_pool, &[]),
     rewritten("GroupNormalization", normal::group, NORM).at(18..=26),
     row("Identity", shape::same, samples::elementwise, &[]),
     rewritten("InstanceNormalization", normal::instance, NORM),
     rewritten("LRN", normal::local_response, &[]),
+    rewritten("LSTM", recurrent::lstm, RECURRENT),
     row("LayerNormalization", normalisation::layer, samples::mixes_from_axis, NORM),
     row("LeakyRelu", activation::leaky_relu, samples::elementwise, &[]),
     row("Log", arithmetic::log, samples::elementwise, &[]),
@@ -202,6 +215,7 @@ pub static TABLE: &[Row] = &[
     rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=26),
     row("Range", arithmetic::range, samples::never, &[]),
     row("QuantizeLinear", quantise::quantise, samples::elementwise, &[]),
+    rewritten("RNN", recurrent::rnn, RECURRENT),
     row("Reciprocal", arithmetic::reciprocal, samples::elementwise, &[]),
     row("ReduceL1", norms::l1, samples::reduction, &[]),
     row("ReduceL2", norms::l2, samples::reduction, &[]),
@@ -219,6 +233,7 @@ pub static TABLE: &[Row] = &[
     rewritten("ScatterND", places::scatter, TOKENS),
     row("Resize", resize::resize, samples::axes::resize, &[]),
     row("ReverseSequence", image::reverse_sequence, samples::axes::reversed, &[]),
+    rewritten("RotaryEmbedding", attention::rotary, &[]).at(23..=26),
     row("Selu", curve::selu, samples::elementwise, &[]),
     row("Shrink", curve::shrink, samples::elementwise, &[]),
     row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
@@ -251,14 +266,19 @@ pub static TABLE: &[Row] = &[
     refused("MatMulInteger", INTEGERS),
     refused("QLinearConv", INTEGERS),
     refused("QLinearMatMul", INTEGERS),
+    rewritten("Attention", bert::attention, PROJECTION).of_microsoft(),
     rewritten("BiasGelu", fused::gelu, &[(1, "bias")]).of_microsoft(),
+    rewritten("EmbedLayerNormalization", bert::embed_layer, EMBEDDING).of_microsoft(),
     rewritten("FastGelu", fused::fast_gelu, &[(1, "bias")]).of_microsoft(),
     rewritten("FusedConv", fused::conv, CONV).of_microsoft(),
     rewritten("FusedMatMul", fused::matmul, MATRIX).of_microsoft(),
     rewritten("Gelu", fused::gelu, &[]).of_microsoft(),
+    rewritten("MultiHeadAttention", bert::multi_head, &[(3, "bias")]).of_microsoft(),
     rewritten("QuickGelu", fused::quick_gelu, &[]).of_microsoft(),
+    rewritten("RotaryEmbedding", bert::rotary, &[]).of_microsoft(),
     rewritten("SkipLayerNormalization", fused::skip_layer, SKIP).of_microsoft(),
     rewritten("SkipSimplifiedLayerNormalization", fused::skip_simplified, SKIP_SIMPLE).of_microsoft(),
+    rewritten("TransposeMatMul", fused::matmul, MATRIX).of_microsoft(),
     zero("And", TRUTH, samples::elementwise),
     zero("ArgMax", INDEX, samples::reduction),
     zero("ArgMin", INDEX, samples::reduction),

@@ -1,6 +1,8 @@
 //! The cases, a family of operators to a file.
 
 mod arithmetic;
+mod attention;
+mod bert;
 mod conv;
 mod curves;
 mod einsum;
@@ -19,6 +21,7 @@ mod places;
 mod pool;
 mod quantise;
 mod rearrange;
+mod recurrent;
 mod reduce;
 mod resize;
 mod rewritten;
@@ -35,6 +38,8 @@ pub fn cases() -> Vec<Case> {
         elementwise::cases(),
         linear::cases(),
         loss::cases(),
+        attention::cases(),
+        bert::cases(),
         conv::cases(),
         curves::cases(),
         places::cases(),
@@ -45,6 +50,7 @@ pub fn cases() -> Vec<Case> {
         norms::cases(),
         made::cases(),
         older::cases(),
+        recurrent::cases(),
         reduce::cases(),
         moves::cases(),
         select::cases(),
