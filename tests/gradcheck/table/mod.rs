@@ -8,6 +8,7 @@ mod curves;
 mod einsum;
 mod elementwise;
 mod fused;
+mod grid;
 mod image;
 mod layouts;
 mod linear;
@@ -37,7 +38,6 @@ pub fn cases() -> Vec<Case> {
         einsum::cases(),
         elementwise::cases(),
         linear::cases(),
-        loss::cases(),
         attention::cases(),
         bert::cases(),
         conv::cases(),
@@ -56,6 +56,8 @@ pub fn cases() -> Vec<Case> {
         select::cases(),
         layouts::cases(),
         image::cases(),
+        grid::cases(),
+        loss::cases(),
         resize::cases(),
         rewritten::cases(),
         fused::cases(),
