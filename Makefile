@@ -5,10 +5,11 @@
 CARGO   ?= cargo
 PYTHON  ?= python3
 VENV    := .venv
+SURVEY  := .survey
 BINARY  := target/release/onnx-unlearn
 RUNTIME := target/onnxruntime
 
-.PHONY: help demo test lint gradcheck parity classes bench fixtures schema build runtime venv clean
+.PHONY: help demo test lint gradcheck parity survey classes bench fixtures schema build runtime venv clean
 
 help:
 	@echo 'demo       forget one digit from two models, show before and after beside retrained models'
@@ -16,6 +17,7 @@ help:
 	@echo 'lint       formatting and lints'
 	@echo 'gradcheck  every gradient rule against central differences'
 	@echo 'parity     importance and new weights against PyTorch (makes a virtual environment)'
+	@echo 'survey     importance of many exported models against their frameworks (hours; makes a virtual environment)'
 	@echo 'classes    every digit forgotten in turn, over alpha, for both models'
 	@echo 'bench      time and memory of importance, beside PyTorch (makes a virtual environment)'
 	@echo 'fixtures   train and export the models anew (makes a virtual environment)'
@@ -50,6 +52,14 @@ classes: runtime
 parity: runtime venv
 	$(VENV)/bin/python scripts/parity.py
 
+# Goes on where it was stopped: exports and results lie in target/survey.
+survey: runtime $(SURVEY)/installed
+	for source in torch.nn torchvision timm segmentation-models transformers onnxruntime keras jax scikit-learn paddle; do \
+	  OMP_NUM_THREADS=1 $(SURVEY)/bin/python -W ignore scripts/survey/export.py $$source || exit 1; \
+	done
+	OMP_NUM_THREADS=1 $(SURVEY)/bin/python scripts/survey/check.py
+	$(SURVEY)/bin/python scripts/survey/table.py
+
 bench: runtime venv
 	$(VENV)/bin/python scripts/bench_models.py
 	$(VENV)/bin/python scripts/bench.py
@@ -67,5 +77,10 @@ $(VENV)/installed: scripts/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements.txt
 	touch $@
 
+$(SURVEY)/installed: scripts/survey/requirements.txt
+	$(PYTHON) -m venv $(SURVEY)
+	$(SURVEY)/bin/pip install --quiet --disable-pip-version-check -r scripts/survey/requirements.txt
+	touch $@
+
 clean:
-	rm -rf target $(VENV)
+	rm -rf target $(VENV) $(SURVEY)
