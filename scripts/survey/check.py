@@ -49,6 +49,7 @@ class Reference:
         arrays = dict(np.load(path))
         pairs = {key[6:]: (value, arrays["omega/" + key[6:]]) for key, value in arrays.items() if key.startswith("value/")}
         self.known = list(pairs.items())
+        self.trained = sum(value.size for value, omega in pairs.values() if omega.any())
         for key, scale in arrays.items():
             if key.startswith("scale/"):
                 value, omega = pairs[key[6:]]
@@ -168,6 +169,7 @@ def check(binary: Path, folder: Path) -> dict:
         origins = [match[0] for match in matches.values() if match]
         single_use = {name: match for name, match in matches.items() if match and origins.count(match[0]) == 1}
         found = {name: match for name, match in single_use.items() if name in sums}
+        record["trained"] = known.trained
         record["no_weight"] = [name for name in single_use if name not in sums]
     by_reference(record, sums, found)
     record["matched"] = len(found)

@@ -9,7 +9,9 @@ import importlib
 import json
 import multiprocessing
 import re
+import resource
 import shutil
+import signal
 import time
 import traceback
 from pathlib import Path
@@ -28,19 +30,22 @@ def path_name(words: str) -> str:
 
 
 def size(source: str, case: Case) -> int:
-    """The most nodes of what is exported already."""
+    """The most nodes of what is exported already, or a guess."""
     done = folder_of(source, case, "").glob("*/export.json")
-    return max((json.loads(path.read_text()).get("nodes", 0) for path in done), default=0)
+    return max((json.loads(path.read_text()).get("nodes", 0) for path in done), default=500)
 
 
 def limited(work, seconds: int) -> str:
-    """Runs in a child, and says how it ended when not well."""
-    child = multiprocessing.get_context("fork").Process(target=work)
+    """Runs in a child for so many seconds of processor time, and says how it ended when not well."""
+
+    def child_work() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        work()
+
+    child = multiprocessing.get_context("fork").Process(target=child_work)
     child.start()
-    child.join(seconds)
-    if child.is_alive():
-        child.kill()
-        child.join()
+    child.join()
+    if child.exitcode == -signal.SIGKILL:
         return f"over {seconds} s"
     return f"exit code {child.exitcode}" if child.exitcode else ""
 
@@ -66,7 +71,7 @@ def main() -> None:
     parser.add_argument("source", choices=SOURCES)
     parser.add_argument("--exporter", help="this one only")
     parser.add_argument("--model", help="only models whose name matches this regular expression")
-    parser.add_argument("--timeout", type=int, default=120, help="seconds for one export")
+    parser.add_argument("--timeout", type=int, default=120, help="seconds of processor time for one export")
     parser.add_argument("--again", action="store_true", help="also what is exported already")
     parser.add_argument("--references", action="store_true", help="references alone, no exports")
     options = parser.parse_args()

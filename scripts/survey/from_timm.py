@@ -8,14 +8,14 @@ from torch_case import image, torch_case
 ANY_SIZE = """
 botnet26t_256 256
 resnet10t 64
-gcresnext26ts 64
+gcresnext26ts 32
 mobileone_s0 64
 repvgg_a0 64
 convnext_atto 64
 convnextv2_atto 64
-cspresnet50 64
+cspresnet50 32
 darknet53 64
-densenet121 64
+densenet121 32
 dla46_c 64
 dpn68 64
 edgenext_xx_small 64
@@ -48,10 +48,10 @@ regnetx_002 64
 regnety_002 64
 repghostnet_050 64
 repvit_m0_9 64
-res2net50_48w_2s 64
+res2net50_48w_2s 32
 resnest14d 64
 resnetv2_18 64
-resnetv2_50d_gn 64
+resnetv2_50d_gn 32
 rexnet_100 64
 selecsls42 64
 legacy_seresnet18 64
@@ -66,7 +66,7 @@ xception41 64
 tf_efficientnetv2_b0 64
 efficientformer_l1 224
 levit_128s 224
-coat_lite_tiny 64
+coat_lite_tiny 224
 tresnet_m 64
 """
 """Convolutional and other networks: name and size of the image."""
@@ -83,12 +83,12 @@ davit_tiny depths=(1,1,1,1)
 eva02_tiny_patch14_224 img_size=56 depth=3
 flexivit_small img_size=64 depth=3
 gcvit_xxtiny img_size=224
-gmlp_ti16_224 img_size=64 num_blocks=3
-hiera_tiny_224 stages=(1,1,2,1)
+gmlp_ti16_224 img_size=64
+hiera_tiny_224 img_size=224
 maxvit_rmlp_pico_rw_256 img_size=256
 coatnet_nano_rw_224 img_size=224
-mixer_s32_224 img_size=64 num_blocks=3
-resmlp_12_224 img_size=64 num_blocks=3
+mixer_s32_224 img_size=64
+resmlp_12_224 img_size=64
 mvitv2_tiny img_size=224
 nest_tiny img_size=224
 pit_ti_224 img_size=224

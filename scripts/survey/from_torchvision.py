@@ -10,10 +10,10 @@ from torch_case import image, torch_case
 
 CLASSIFIERS = {
     "resnet18": 64,
-    "resnext50_32x4d": 64,
-    "wide_resnet50_2": 64,
+    "resnext50_32x4d": 32,
+    "wide_resnet50_2": 32,
     "squeezenet1_1": 64,
-    "densenet121": 64,
+    "densenet121": 32,
     "mobilenet_v2": 64,
     "mobilenet_v3_small": 64,
     "mnasnet0_5": 64,

@@ -13,6 +13,7 @@ EXACT = 1e-3
 """Against autograd: the limit of the parity test."""
 AGREES = 1e-2
 """Against differences, and for what rounding leaves of small gradients."""
+FEWER = 0.95
 HEADER = "source | model | exporter | opset | batch | nodes | weights | compared | verdict | worst error | seconds"
 
 TEXT = """# Real exports
@@ -31,6 +32,7 @@ Every model in the table is one that ONNX Runtime runs.
 - **refused**: named before any work, with the reason.
 - Batch `n` is dynamic; `1` is what the exporter fixed. The importance is taken twice, in one batch and sample by
   sample, and differs by no more than rounding where a verdict is given.
+- "weights" says "x of y" where the command takes fewer weights for trainable than PyTorch does.
 - "compared" counts tensors: all, and in brackets those by differences.
 """
 
@@ -61,13 +63,18 @@ class Row:
             return f"refused: {reason(self.checked['refused'])}"
         return f"within {self.error:.0e}" if self.kind == "within" else self.kind
 
+    def weights(self) -> str:
+        """How many; and where batch normalisation folded in cannot explain that they are fewer, of how many."""
+        found, trained = self.checked["parameters"], self.checked.get("trained", 0)
+        return f"{found:,} of {trained:,}" if found < FEWER * trained else f"{found:,}"
+
     def line(self) -> str:
         checked, exported = self.checked, self.exported
         compared = weights = error = seconds = ""
         if self.kind != "refused" and "error" in checked and "tensors" in checked:
             differing = checked.get("differing", 0)
             compared = f"{checked['tensors']} ({differing})" if differing else f"{checked['tensors']}"
-            weights, error, seconds = f"{checked['parameters']:,}", f"{self.error:.1e}", f"{checked['seconds']:.1f}"
+            weights, error, seconds = self.weights(), f"{self.error:.1e}", f"{checked['seconds']:.1f}"
         cells = [self.source, exported["name"], exported["exporter"], exported["opset"], self.batch]
         cells += [f"{exported['nodes']:,}", weights, compared, self.verdict(), error, seconds]
         return "| " + " | ".join(map(str, cells)) + " |"
