@@ -134,10 +134,11 @@ def by_differences(record: dict, folder: Path, data: Path, sums: dict, names: li
         top = np.argsort(omega)[-ELEMENTS // 2 :]
         measured = 0
         for index in {*top.tolist(), *random.integers(0, omega.size, ELEMENTS // 2).tolist()}:
-            estimates, noise = differences.importance(name, index)
-            error = max(min(abs(each - omega[index]) for each in estimates) - noise, 0)
-            if noise > MEASURABLE * omega.max():
+            estimates = differences.importance(name, index)
+            usable = [pair for pair in estimates if pair[1] <= MEASURABLE * omega.max()]
+            if not usable:
                 continue
+            error = min(max(abs(slope - omega[index]) - noise, 0) for slope, noise in usable)
             measured += 1
             if error / omega.max() >= record["differences"]:
                 record["differences"], record["difference_at"] = error / omega.max(), f"{name}[{index}]"

@@ -61,11 +61,11 @@ class Differences:
             parts.append(sum(np.square(each).reshape(len(each), -1).sum(1) for each in outputs))
         return np.concatenate(parts)
 
-    def importance(self, name: str, index: int) -> tuple[list[float], float]:
-        """The sum of absolute derivatives by one weight, for each step, and how far rounding moves the first."""
+    def importance(self, name: str, index: int) -> list[tuple[float, float]]:
+        """The sum of absolute derivatives by one weight, for each step, and how far rounding moves it."""
         value = self.values[name]
         size = float(np.sqrt(np.mean(np.square(value.astype(np.float64))))) or 1.0
-        estimates, noise = [], []
+        estimates = []
         for step in STEPS:
             ends = []
             for sign in (1, -1):
@@ -74,6 +74,6 @@ class Differences:
                 ends.append((moved.reshape(-1)[index], self.objective({name: moved})))
             (high, above), (low, below) = ends
             width = float(high) - float(low)
-            estimates.append(float(np.abs(above - below).sum() / width))
-            noise.append(ROUNDING * float(np.abs(above).sum()) / width)
-        return estimates, noise[0]
+            slope = float(np.abs(above - below).sum()) / width
+            estimates.append((slope, ROUNDING * float(np.abs(above).sum()) / width))
+        return estimates

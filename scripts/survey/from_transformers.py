@@ -55,8 +55,9 @@ def logits(outputs):
     return outputs.logits
 
 
-def embeddings(outputs):
-    return outputs.text_embeds, outputs.image_embeds
+def towers(outputs):
+    """Of CLIP. Its embeddings are of length one: the gradient of their norm is zero."""
+    return outputs.text_model_output.pooler_output, outputs.vision_model_output.pooler_output
 
 
 def case(name: str, model: str, config: hf.PretrainedConfig, inputs=text, pick=last, encoder=False) -> Case:
@@ -122,7 +123,7 @@ def cases() -> list[Case]:
         case("Swin", "SwinModel", swin(), picture),
         case("SegFormer", "SegformerForSemanticSegmentation", segformer(), lambda: {"pixel_values": torch.randn(SAMPLES, 3, 64, 64)}, logits),
         case("ConvNeXt", "ConvNextModel", hf.ConvNextConfig(hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 2, 1]), picture),
-        case("CLIP", "CLIPModel", clip(), both, embeddings),
+        case("CLIP", "CLIPModel", clip(), both, towers),
         case("Whisper encoder", "WhisperModel", whisper(), spectrum, encoder=True),
         case("wav2vec 2", "Wav2Vec2ForCTC", hf.Wav2Vec2Config(**SPEECH), sound, logits),
         case("HuBERT", "HubertModel", hf.HubertConfig(**SPEECH), sound),

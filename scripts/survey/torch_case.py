@@ -110,6 +110,10 @@ class Kinks(TorchFunctionMode):
 @torch.no_grad()
 def far_from_kinks(model: nn.Module, draws: list[Inputs]) -> Inputs:
     """The samples that keep farthest from kinks, at which the gradient of float32 may be that of the other side."""
+    with Kinks(SAMPLES) as kinks:
+        model(*draws[0].values())
+    if kinks.distance.isinf().all():
+        return draws[0]
     candidates = {key: torch.cat([draw[key] for draw in draws]) for key in draws[0]}
     with Kinks(len(next(iter(candidates.values())))) as kinks:
         model(*candidates.values())
