@@ -8,23 +8,39 @@ VENV    := .venv
 SURVEY  := .survey
 BINARY  := target/release/onnx-unlearn
 RUNTIME := target/onnxruntime
+NODES   := target/onnx-nodes
 
-.PHONY: help demo test lint gradcheck parity survey classes bench fixtures schema build runtime venv clean
+.PHONY: help demo test lint gradcheck nodes nodes-manifest parity survey classes bench fixtures schema operators cost build runtime venv clean
 
 help:
 	@echo 'demo       forget one digit from two models, show before and after beside retrained models'
 	@echo 'test       all tests'
 	@echo 'lint       formatting and lints'
 	@echo 'gradcheck  every gradient rule against central differences'
+	@echo 'nodes      fetch the node tests of the ONNX package'
+	@echo 'nodes-manifest  judge them and write tests/nodes/manifest.txt'
 	@echo 'parity     importance and new weights against PyTorch (makes a virtual environment)'
 	@echo 'survey     importance of many exported models against their frameworks (hours; makes a virtual environment)'
 	@echo 'classes    every digit forgotten in turn, over alpha, for both models'
 	@echo 'bench      time and memory of importance, beside PyTorch (makes a virtual environment)'
 	@echo 'fixtures   train and export the models anew (makes a virtual environment)'
 	@echo 'schema     write docs/report.schema.json'
+	@echo 'operators  write docs/operators.md'
+	@echo 'cost       what it costs to build the backward graph of 5,000 nodes'
 
 build:
 	$(CARGO) build --release --locked
+
+# The node tests of the ONNX package, from its wheel.
+nodes: $(NODES)/fetched
+
+$(NODES)/fetched: scripts/nodes.py
+	rm -rf $(NODES)
+	$(PYTHON) scripts/nodes.py $(NODES)/node
+	touch $@
+
+nodes-manifest: runtime nodes
+	NODES_WRITE=1 $(CARGO) test --release --locked --test nodes
 
 # ONNX Runtime, from its wheel. The tests need it; everything else goes on with the embedded runtime.
 runtime: build
@@ -34,7 +50,7 @@ demo: build
 	@$(MAKE) --no-print-directory runtime || echo 'going on with the embedded runtime'
 	$(PYTHON) scripts/demo.py $(BINARY)
 
-test: runtime
+test: runtime nodes
 	$(CARGO) test --release --locked
 
 lint:
@@ -66,6 +82,13 @@ bench: runtime venv
 
 fixtures: venv
 	$(VENV)/bin/python scripts/train.py
+
+operators: build
+	$(CARGO) run --release --locked --example operators > docs/operators.tmp
+	mv docs/operators.tmp docs/operators.md
+
+cost: runtime
+	ONNX_UNLEARN_RUNTIME=$(RUNTIME) $(CARGO) run --release --locked --example cost
 
 schema: build
 	$(CARGO) run --release --locked --example schema > docs/report.schema.json

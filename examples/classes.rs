@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     for alpha in alphas {
         let (mut left, mut rest, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         for class in 0..CLASSES {
-            let change = rewrite(&opened.graph, &opened.weights, &sums[class as usize], &full, alpha, 1.0)?;
+            let change = rewrite(&opened, &sums[class as usize], &full, alpha, 1.0)?;
             let graph = change.apply(&opened.graph);
             left.push(accuracy(&graph, &test, |label| label == class, &runtime)?);
             rest.push(accuracy(&graph, &test, |label| label != class, &runtime)?);

@@ -36,6 +36,7 @@ pub mod autograd;
 pub mod dampen;
 pub mod data;
 pub mod error;
+pub mod gradient;
 pub mod graph;
 pub mod importance;
 pub mod model;

@@ -184,6 +184,22 @@ impl Tensor {
         ArrayD::from_shape_vec(IxDyn(shape), elements).ok().map(T::wrap)
     }
 
+    /// A tensor of a type from numbers, rounded or cut off to it; truth values are what is not zero.
+    pub fn from_f64(dtype: DType, values: ArrayD<f64>) -> Tensor {
+        match dtype {
+            DType::F32 => Tensor::F32(values.mapv(|x| x as f32)),
+            DType::F64 => Tensor::F64(values),
+            DType::F16 => Tensor::F16(values.mapv(f16::from_f64)),
+            DType::BF16 => Tensor::BF16(values.mapv(bf16::from_f64)),
+            DType::I8 => Tensor::I8(values.mapv(|x| x as i8)),
+            DType::I16 => Tensor::I16(values.mapv(|x| x as i16)),
+            DType::I32 => Tensor::I32(values.mapv(|x| x as i32)),
+            DType::I64 => Tensor::I64(values.mapv(|x| x as i64)),
+            DType::U8 => Tensor::U8(values.mapv(|x| x as u8)),
+            DType::Bool => Tensor::Bool(values.mapv(|x| x != 0.0)),
+        }
+    }
+
     /// A tensor of `shape` from little-endian bytes; none where their number is not
     /// `product(shape) * dtype.size()`.
     pub fn from_le_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Option<Tensor> {
@@ -254,6 +270,15 @@ impl Tensor {
             Tensor::BF16(a) => a.mapv(f64::from),
             _ => return None,
         })
+    }
+
+    /// Half-precision elements as f32 (exact); none for other types.
+    pub fn to_single(&self) -> Option<Tensor> {
+        Some(Tensor::F32(match self {
+            Tensor::F16(a) => a.mapv(f32::from),
+            Tensor::BF16(a) => a.mapv(f32::from),
+            _ => return None,
+        }))
     }
 
     /// Integer elements as i64, row-major; none for other types.

@@ -2,6 +2,7 @@
 
 use crate::graph::Name;
 use crate::specialise::samples::SampleAxis;
+use std::sync::Arc;
 
 /// A value of the backward graph that a contraction reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +62,7 @@ pub enum View {
     Pick {
         from: Vec<usize>,
         to: Vec<usize>,
-        positions: Vec<usize>,
+        positions: Arc<[usize]>,
     },
 }
 

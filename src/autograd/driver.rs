@@ -1,6 +1,7 @@
 //! The reverse pass: reachability, sums of gradients, broadcasting, types. Rules know none of it.
 
 use super::lower;
+use super::merge::merged;
 use super::objective::{self, Objective};
 use super::rules::{self, Gradient};
 use super::tape::broadcast;
@@ -57,9 +58,13 @@ pub fn missing_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> BTreeMap<Str
         match rules::find(node, graph.opset()).map(|row| &row.gradient) {
             Some(Gradient::Zero(_)) => continue,
             Some(Gradient::Rule(_) | Gradient::Rewrite(_)) => {}
-            Some(Gradient::Internal) | None => {
+            other => {
+                let reason = match other {
+                    Some(Gradient::Refused(reason)) => format!(": {reason}"),
+                    _ => String::new(),
+                };
                 let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
-                *missing.entry(printable(&format!("{domain}{}", node.op))).or_default() += 1;
+                *missing.entry(printable(&format!("{domain}{}{reason}", node.op))).or_default() += 1;
             }
         }
         reached.extend(node.outputs.iter().flatten());
@@ -81,6 +86,14 @@ pub fn check_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> Result<(), Gra
     Err(GradError::MissingRules { list })
 }
 
+/// The graph that is differentiated: operators that have no rule of their own written as others.
+///
+/// # Errors
+/// A node between the parameters and the outputs cannot be rewritten.
+pub fn rewritten(specialised: Specialised, parameters: &BTreeSet<Name>) -> Result<Graph, GradError> {
+    Ok(Tape::new(specialised, parameters)?.graph)
+}
+
 /// Differentiates the objective with respect to the parameters.
 ///
 /// # Errors
@@ -93,18 +106,64 @@ pub fn differentiate(
 ) -> Result<Backward, GradError> {
     check_rules(&specialised.graph, parameters)?;
     let outputs = specialised.graph.outputs.clone();
-    let tape = Tape::new(specialised, parameters)?;
-    let forward = tape.graph.nodes.clone();
-    let views = views(&tape, &forward, parameters);
+    let mut tape = Tape::new(specialised, parameters)?;
+    let views = views(&tape, &tape.graph.nodes, parameters);
+    tape.weights = views.keys().cloned().collect();
     let mut driver = Driver { tape, views, reduction, grads: BTreeMap::new(), uses: BTreeMap::new(), mixed: None };
-    let wanted = driver.wanted(&forward);
-    for (output, seed) in objective::seeds(&mut driver.tape, &outputs, objective)? {
-        driver.grads.entry(output).or_default().push(seed);
-    }
-    for node in forward.iter().rev() {
-        driver.node(node, &wanted)?;
-    }
+    let forward = driver.tape.graph.nodes.clone();
+    let weight = objective::weights(&mut driver.tape);
+    let seeds = objective::seeds(&mut driver.tape, &outputs, objective, &weight)?;
+    driver.reverse(&forward, parameters, seeds)?;
     Ok(driver.finish(&forward))
+}
+
+/// What enters the backward pass where the gradient is a value of the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seed {
+    /// The gradient of the mean of an objective over the batch.
+    Mean(Objective),
+    /// Inputs of the graph, one for each output and of its shape: a vector-Jacobian product.
+    Input,
+}
+
+/// A graph that computes gradients as values of its own.
+#[derive(Clone, Debug)]
+pub struct Explicit {
+    /// Outputs are those of the graph that was differentiated.
+    pub graph: Graph,
+    pub kinds: Kinds,
+    /// The gradients of constants and inputs, by their names; none for what no output depends on.
+    pub gradients: BTreeMap<Name, Name>,
+    /// The seed inputs, by the names of the outputs; empty where an objective is the seed.
+    pub seeds: BTreeMap<Name, Name>,
+}
+
+/// Differentiates with respect to constants or inputs of the graph; the gradients are values of the graph,
+/// summed over the batch.
+///
+/// # Errors
+/// As [`differentiate`].
+pub fn gradients(specialised: Specialised, wrt: &BTreeSet<Name>, seed: Seed) -> Result<Explicit, GradError> {
+    check_rules(&specialised.graph, wrt)?;
+    let outputs = specialised.graph.outputs.clone();
+    let tape = Tape::new(specialised, wrt)?.with_parameters_kept();
+    let (views, reduction) = (BTreeMap::new(), Reduction::Batch);
+    let mut driver = Driver { tape, views, reduction, grads: BTreeMap::new(), uses: BTreeMap::new(), mixed: None };
+    let forward = driver.tape.graph.nodes.clone();
+    let (seeds, given) = match seed {
+        Seed::Mean(objective) => {
+            let weight = objective::mean_weights(&mut driver.tape);
+            (objective::seeds(&mut driver.tape, &outputs, objective, &weight)?, BTreeMap::new())
+        }
+        Seed::Input => {
+            let seeds = objective::inputs(&mut driver.tape, &outputs)?;
+            (seeds.clone(), seeds.into_iter().collect())
+        }
+    };
+    driver.reverse(&forward, wrt, seeds)?;
+    let gradients = wrt.iter().filter_map(|name| Some((name.clone(), driver.total(name)?))).collect();
+    let Tape { graph, facts, .. } = driver.tape;
+    Ok(Explicit { graph, kinds: facts.kinds, gradients, seeds: given })
 }
 
 struct Driver {
@@ -119,18 +178,34 @@ struct Driver {
 }
 
 impl Driver {
-    /// Values that depend on a parameter in a way that has a gradient.
-    fn wanted(&self, nodes: &[Node]) -> BTreeSet<Name> {
-        let mut wanted: BTreeSet<Name> = self.views.keys().cloned().collect();
+    /// Takes the gradients of the outputs, `seeds`, back to what is differentiated, `wrt`.
+    fn reverse(&mut self, forward: &[Node], wrt: &BTreeSet<Name>, seeds: Vec<(Name, Name)>) -> Result<(), GradError> {
+        let wanted = self.wanted(forward, wrt);
+        for (output, seed) in seeds {
+            self.grads.entry(output).or_default().push(seed);
+        }
+        forward.iter().rev().try_for_each(|node| self.node(node, &wanted))
+    }
+
+    /// Values that depend on what is differentiated in a way that has a gradient.
+    fn wanted(&self, nodes: &[Node], wrt: &BTreeSet<Name>) -> BTreeSet<Name> {
+        let mut wanted: BTreeSet<Name> = self.views.keys().chain(wrt).cloned().collect();
         for node in nodes {
             let row = rules::find(node, self.tape.graph.opset());
             let flows = matches!(row.map(|r| &r.gradient), Some(Gradient::Rule(_)));
             if flows && node.inputs.iter().flatten().any(|i| wanted.contains(i)) {
-                let floats = node.outputs.iter().flatten().filter(|o| self.tape.dtype(o).is_float());
-                wanted.extend(floats.cloned());
+                let carries = self.carries_integers(node, &wanted);
+                let carriers = node.outputs.iter().flatten().filter(|o| carries || self.tape.dtype(o).is_float());
+                wanted.extend(carriers.cloned());
             }
         }
         wanted
+    }
+
+    /// Whether the integers that a node gives stand for numbers with a gradient: quantised ones, and those moved on.
+    fn carries_integers(&self, node: &Node, wanted: &BTreeSet<Name>) -> bool {
+        let carried = |i: &Name| wanted.contains(i) && !self.tape.dtype(i).is_float();
+        node.op == "QuantizeLinear" || (node.op != "Cast" && node.inputs.iter().flatten().any(carried))
     }
 
     /// Takes a node's gradients from its outputs to its inputs.
@@ -171,33 +246,19 @@ impl Driver {
         }
         let shape = self.tape.shape(input);
         let value = match grad {
-            Grad::Value(value) => self.unbroadcast(&value, &shape),
-            Grad::Reshaped { value, shape: aligned } => {
-                let value = self.unbroadcast(&value, &aligned);
-                self.tape.reshape(&value, &shape)
-            }
-            Grad::Product { left, right } => {
-                let flat = |tape: &mut Tape, x: &Name| {
-                    let columns = *tape.shape(x).last().unwrap_or(&1);
-                    let rows = tape.shape(x).iter().product::<usize>() / columns.max(1);
-                    tape.reshape(x, &[rows, columns])
-                };
-                let (left, right) = (flat(&mut self.tape, &left), flat(&mut self.tape, &right));
-                let left = self.tape.transpose(&left, &[1, 0]);
-                let product = self.tape.matmul(&left, &right);
-                self.tape.reshape(&product, &shape)
-            }
+            Grad::Value(value) => self.unbroadcast(&value, &shape, &shape),
+            Grad::Reshaped { value, shape: aligned } => self.unbroadcast(&value, &aligned, &shape),
+            Grad::Product { left, right } => lower::product(&mut self.tape, &left, &right, &shape),
             Grad::Conv { x, dy, geometry } => lower::conv(&mut self.tape, &x, &dy, &geometry),
             Grad::Rows { indices, dy } => lower::rows(&mut self.tape, &indices, &dy, &shape),
         };
         self.grads.entry(input.clone()).or_default().push(value);
     }
 
-    /// The gradient of a value of the given shape from that of the value broadcast.
-    fn unbroadcast(&mut self, value: &Name, shape: &[usize]) -> Name {
+    /// The gradient of a value of the given shape from that of the value seen with the shape `aligned` and broadcast.
+    fn unbroadcast(&mut self, value: &Name, aligned: &[usize], shape: &[usize]) -> Name {
         let from = self.tape.shape(value);
-        let value = self.tape.sum(value, &broadcast_axes(&from, shape));
-        self.tape.reshape(&value, shape)
+        self.tape.sum_to(value, &broadcast_axes(&from, aligned), shape)
     }
 
     fn contraction(&mut self, node: &Node, input: &Name, grad: Grad) -> Contraction {
@@ -277,6 +338,8 @@ impl Driver {
             };
             self.mixed = forward.iter().find(mixes).map(Node::describe).or(self.mixed);
         }
+        let (uses, tape) = (std::mem::take(&mut self.uses), &mut self.tape);
+        self.uses = uses.into_iter().map(|(name, uses)| (name, merged(tape, uses))).collect();
         let mut outputs = BTreeSet::new();
         for operand in self.uses.values().flatten().flat_map(|u| u.contraction.operands()) {
             let given = self.tape.graph.constants.contains_key(&operand.name)

@@ -5,6 +5,18 @@ use super::{ConvGeometry, Tape};
 use crate::graph::{Name, attribute};
 use crate::tensor::DType;
 
+/// `Lᵀ R`, the rows of both being all leading axes, as a value of the given shape.
+pub(super) fn product(tape: &mut Tape, left: &Name, right: &Name, shape: &[usize]) -> Name {
+    let [left, right] = [left, right].map(|x| {
+        let columns = *tape.shape(x).last().unwrap_or(&1);
+        let rows = tape.shape(x).iter().product::<usize>() / columns.max(1);
+        tape.reshape(x, &[rows, columns])
+    });
+    let kind = (tape.dtype(&left), vec![tape.shape(&left)[1], tape.shape(&right)[1]]);
+    let product = tape.node("Gemm", &[&left, &right], vec![attribute("transA", 1)], kind);
+    tape.reshape(&product, shape)
+}
+
 /// `dW[m, c, k] = Σ over n, p of dY[n, m, p] X[n, c, s p + d k - pad]`: a convolution of the samples as
 /// channels, whose strides and dilations are exchanged.
 pub(super) fn conv(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry) -> Name {
@@ -41,6 +53,10 @@ pub(super) fn conv(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry
 fn grouped(tape: &mut Tape, value: &Name, group: usize, order: [usize; 3]) -> (Name, usize) {
     let shape = tape.shape(value);
     let (samples, channels) = (shape[0], shape[1] / group);
+    if group == 1 {
+        let perm: Vec<usize> = [1, 0].into_iter().chain(2..shape.len()).collect();
+        return (tape.transpose(value, &perm), channels);
+    }
     let apart = tape.reshape(value, &[&[samples, group, channels], &shape[2..]].concat());
     let perm: Vec<usize> = order.into_iter().chain(3..shape.len() + 1).collect();
     let moved = tape.transpose(&apart, &perm);

@@ -7,7 +7,9 @@
 
 mod contraction;
 mod driver;
+mod levels;
 mod lower;
+mod merge;
 pub mod objective;
 mod rewrite;
 pub mod roles;
@@ -16,8 +18,10 @@ mod tape;
 mod views;
 
 pub use contraction::{Contraction, ConvGeometry, Operand, Use, View};
-pub use driver::{Backward, Reduction, Weight, check_rules, differentiate, missing_rules};
-pub use tape::Tape;
+pub use driver::{
+    Backward, Explicit, Reduction, Seed, Weight, check_rules, differentiate, gradients, missing_rules, rewritten,
+};
+pub use tape::{PREFIX, Tape};
 
 use crate::error::Kind;
 use crate::graph::{GraphError, Name, Node};

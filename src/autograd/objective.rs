@@ -54,17 +54,51 @@ impl Objective {
     }
 }
 
-/// The gradient of the weighted sum of the objective over the batch, for each output.
+/// Weights of the samples that are given as an input, shape `[batch]`.
+pub(super) fn weights(tape: &mut Tape) -> Name {
+    let batch = tape.batch();
+    tape.input("sample_weight", DType::F32, &[batch])
+}
+
+/// Weights of the samples that make the sum a mean over the batch, shape `[batch]`.
+pub(super) fn mean_weights(tape: &mut Tape) -> Name {
+    let batch = tape.batch();
+    let one = tape.constant_floats(DType::F64, ndarray::arr1(&[1.0 / batch as f64]).into_dyn());
+    tape.expand(&one, &[batch])
+}
+
+/// An input for the gradient of each output, of its type and shape.
+///
+/// # Errors
+/// An output that is not floating point.
+pub(super) fn inputs(tape: &mut Tape, outputs: &[Name]) -> Result<Vec<(Name, Name)>, GradError> {
+    let seed = |output: &Name| {
+        let (dtype, shape) = (check_float(tape, output)?, tape.shape(output));
+        Ok((output.clone(), tape.input(&format!("seed/{output}"), dtype, &shape)))
+    };
+    outputs.iter().map(seed).collect()
+}
+
+fn check_float(tape: &Tape, output: &Name) -> Result<DType, GradError> {
+    match tape.dtype(output) {
+        dtype if dtype.is_float() => Ok(dtype),
+        dtype => Err(GradError::Output { name: crate::error::printable(output), dtype: dtype.to_string() }),
+    }
+}
+
+/// The gradient of the weighted sum of the objective over the batch, for each output. `weight` has shape `[batch]`.
 ///
 /// # Errors
 /// An output that is not floating point; for objectives over classes, one that is not `[batch, classes]`.
-pub(super) fn seeds(tape: &mut Tape, outputs: &[Name], objective: Objective) -> Result<Vec<(Name, Name)>, GradError> {
+pub(super) fn seeds(
+    tape: &mut Tape,
+    outputs: &[Name],
+    objective: Objective,
+    weight: &Name,
+) -> Result<Vec<(Name, Name)>, GradError> {
     let batch = tape.batch();
     for name in outputs {
-        let dtype = tape.dtype(name);
-        if !dtype.is_float() {
-            return Err(GradError::Output { name: crate::error::printable(name), dtype: dtype.to_string() });
-        }
+        check_float(tape, name)?;
         let per_class = !matches!(objective, Objective::SquaredL2 | Objective::L2);
         let shape = tape.shape(name);
         if per_class && !matches!(shape[..], [rows, _] if rows == batch) {
@@ -72,8 +106,7 @@ pub(super) fn seeds(tape: &mut Tape, outputs: &[Name], objective: Objective) -> 
             return Err(GradError::Objective { objective, name, shape });
         }
     }
-    let weight = tape.input("sample_weight", DType::F32, &[batch]);
-    let weight = tape.reshape(&weight, &[1, batch, 1]);
+    let weight = tape.reshape(weight, &[1, batch, 1]);
     let factor = match objective {
         Objective::SquaredL2 => tape.scale(&weight, 2.0),
         Objective::L2 => over_norm(tape, &weight, outputs),

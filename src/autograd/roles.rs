@@ -3,7 +3,7 @@
 use super::rules;
 use crate::error::{Kind, printable};
 use crate::graph::{Graph, Name, Node};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use globset::{Glob, GlobMatcher};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,6 +75,20 @@ pub fn weights(verdicts: &[Verdict], include: &[String], exclude: &[String]) -> 
     if chosen.is_empty() { Err(RoleError::NoWeights) } else { Ok(chosen) }
 }
 
+/// The floating-point constants whose names match one of the patterns, whatever reads them; the weights where there
+/// are no patterns.
+///
+/// # Errors
+/// A pattern that is malformed or matches nothing; no weights.
+pub fn differentiable(verdicts: &[Verdict], patterns: &[String]) -> Result<BTreeSet<Name>, RoleError> {
+    if patterns.is_empty() {
+        return weights(verdicts, &[], &[]);
+    }
+    let floats: Vec<&str> = verdicts.iter().filter(|v| v.dtype.contains("float")).map(|v| v.name.as_str()).collect();
+    let matchers = matchers("wrt", patterns, &floats)?;
+    Ok(floats.into_iter().filter(|name| matchers.iter().any(|m| m.is_match(name))).map(Name::from).collect())
+}
+
 fn matchers(option: &'static str, patterns: &[String], names: &[&str]) -> Result<Vec<GlobMatcher>, RoleError> {
     let matcher = |pattern: &String| {
         let shown = || printable(pattern);
@@ -111,9 +125,6 @@ fn judge(name: &Name, tensor: &Tensor, graph: &Graph, readers: &Readers) -> Resu
     if !tensor.dtype().is_float() {
         return Err("not floating point".into());
     }
-    if tensor.dtype() == DType::BF16 {
-        return Err("bfloat16 is not supported yet".into());
-    }
     if tensor.is_empty() {
         return Err("empty".into());
     }
@@ -130,6 +141,21 @@ fn judge(name: &Name, tensor: &Tensor, graph: &Graph, readers: &Readers) -> Resu
     Ok(role.to_string())
 }
 
+/// Operators that pass the elements of their first operand on.
+const MOVES: [&str; 11] = [
+    "Identity",
+    "Cast",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Slice",
+    "Split",
+    "QuantizeLinear",
+    "DequantizeLinear",
+];
+
 /// The roles in which a constant is read, and its other uses; both through operators that only move elements.
 fn uses(name: &Name, graph: &Graph, readers: &Readers) -> (Vec<&'static str>, Vec<String>) {
     let (mut roles, mut others, mut queue) = (Vec::new(), Vec::new(), vec![name]);
@@ -138,9 +164,7 @@ fn uses(name: &Name, graph: &Graph, readers: &Readers) -> (Vec<&'static str>, Ve
             others.push("an output of the model".to_string());
         }
         for &(node, slot) in readers.get(value).map(Vec::as_slice).unwrap_or_default() {
-            let moves =
-                ["Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split"];
-            if slot == 0 && node.domain.is_empty() && moves.contains(&node.op.as_str()) {
+            if slot == 0 && node.domain.is_empty() && MOVES.contains(&node.op.as_str()) {
                 queue.extend(node.outputs.iter().flatten());
                 continue;
             }

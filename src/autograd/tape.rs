@@ -6,7 +6,6 @@ use crate::graph::{Graph, Input, Name, Node, attribute};
 use crate::specialise::Specialised;
 use crate::specialise::samples::{self, Facts, Layout};
 use crate::tensor::{DType, Tensor};
-use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
 use onnx_protobuf::AttributeProto;
 use std::collections::BTreeSet;
@@ -19,9 +18,13 @@ pub const PREFIX: &str = "onnx_unlearn/";
 pub struct Tape {
     pub(super) graph: Graph,
     pub(super) facts: Facts,
+    /// Values that are a parameter, with its elements perhaps moved or picked.
+    pub(super) weights: BTreeSet<Name>,
     made: usize,
     /// The name of the node that is being rewritten.
     within: Option<String>,
+    /// No constant is computed from the value of a parameter: the graph is that of the parameters' names.
+    parameters_kept: bool,
 }
 
 impl Tape {
@@ -40,7 +43,8 @@ impl Tape {
         let mut read: BTreeSet<Name> = graph.outputs.iter().cloned().collect();
         read.extend(nodes.iter().flat_map(|n| n.inputs.iter().flatten().cloned().chain(n.captured())));
         let mut reached = parameters.clone();
-        let mut tape = Tape { graph, facts, made: 0, within: None };
+        let weights = parameters.clone();
+        let mut tape = Tape { graph, facts, weights, made: 0, within: None, parameters_kept: false };
         for node in nodes {
             let depends = node.inputs.iter().flatten().any(|i| reached.contains(i));
             if depends {
@@ -60,6 +64,11 @@ impl Tape {
             }
         }
         Ok(tape)
+    }
+
+    /// From here on no constant is computed from the value of a parameter.
+    pub(super) fn with_parameters_kept(self) -> Tape {
+        Tape { parameters_kept: true, ..self }
     }
 
     /// Writes a node of the model as nodes that have rules. Outputs keep their names.
@@ -116,6 +125,16 @@ impl Tape {
         self.facts.batch
     }
 
+    /// Whether another constant may be computed from a constant that may be a parameter.
+    pub fn may_precompute(&self) -> bool {
+        !self.parameters_kept
+    }
+
+    /// Whether a value is a parameter, with its elements perhaps moved or picked.
+    pub fn is_weight(&self, value: &Name) -> bool {
+        self.weights.contains(value)
+    }
+
     /// The value of a constant, parameters included.
     pub fn constant_value(&self, value: &Name) -> Option<&Arc<Tensor>> {
         self.graph.constants.get(value)
@@ -169,12 +188,7 @@ impl Tape {
 
     /// A constant of a floating-point type from numbers in f64.
     pub fn constant_floats(&mut self, dtype: DType, values: ArrayD<f64>) -> Name {
-        self.constant(match dtype {
-            DType::F64 => Tensor::F64(values),
-            DType::F16 => Tensor::F16(values.mapv(f16::from_f64)),
-            DType::BF16 => Tensor::BF16(values.mapv(bf16::from_f64)),
-            _ => Tensor::F32(values.mapv(|x| x as f32)),
-        })
+        self.constant(Tensor::from_f64(dtype, values))
     }
 
     /// A scalar constant of the type of `like`.
@@ -198,18 +212,29 @@ impl Tape {
         kind: (DType, Vec<usize>),
     ) -> Name {
         let output = self.fresh(op);
+        self.push(op, inputs, attributes, vec![(output.clone(), kind)]);
+        output
+    }
+
+    fn push(
+        &mut self,
+        op: &str,
+        inputs: &[&Name],
+        attributes: Vec<AttributeProto>,
+        outputs: Vec<(Name, (DType, Vec<usize>))>,
+    ) {
+        let name = outputs.first().map(|(o, _)| o.to_string()).unwrap_or_default();
         let node = Node {
-            name: self.within.as_ref().map_or_else(|| output.to_string(), |within| format!("{within}/{output}")),
+            name: self.within.as_ref().map_or_else(|| name.clone(), |within| format!("{within}/{name}")),
             domain: String::new(),
             op: op.to_string(),
             inputs: inputs.iter().map(|&i| Some(i.clone())).collect(),
-            outputs: vec![Some(output.clone())],
+            outputs: outputs.iter().map(|(o, _)| Some(o.clone())).collect(),
             attributes,
         };
-        self.facts.kinds.insert(output.clone(), kind);
+        self.facts.kinds.extend(outputs);
         self.note_layout(&node);
         self.graph.nodes.push(node);
-        output
     }
 
     /// The second output of a node of the forward graph, which is asked for where it was not.
@@ -314,7 +339,9 @@ impl Tape {
         }
         let target = self.constant_integers(&shape.iter().map(|&d| d as i64).collect::<Vec<_>>());
         let kind = (self.dtype(x), shape.to_vec());
-        self.node("Reshape", &[x, &target], vec![], kind)
+        // A zero would otherwise stand for the length that the axis has.
+        let attributes = if shape.contains(&0) { vec![attribute("allowzero", 1)] } else { vec![] };
+        self.node("Reshape", &[x, &target], attributes, kind)
     }
 
     /// `x` repeated along axes of length 1 to the given shape.
@@ -354,6 +381,19 @@ impl Tape {
         let axes = self.constant_integers(&axes.iter().map(|&a| a as i64).collect::<Vec<_>>());
         let kind = (self.dtype(x), shape);
         self.node("ReduceSum", &[x, &axes], vec![attribute("keepdims", 1)], kind)
+    }
+
+    /// The sum over axes as a value of the given shape, which has the other axes in their order.
+    pub fn sum_to(&mut self, x: &Name, axes: &[usize], shape: &[usize]) -> Name {
+        let from = self.shape(x);
+        let left: Vec<usize> = (0..from.len()).filter(|i| !axes.contains(i)).map(|i| from[i]).collect();
+        if axes.is_empty() || left != shape {
+            let sum = self.sum(x, axes);
+            return self.reshape(&sum, shape);
+        }
+        let axes = self.constant_integers(&axes.iter().map(|&a| a as i64).collect::<Vec<_>>());
+        let kind = (self.dtype(x), left);
+        self.node("ReduceSum", &[x, &axes], vec![attribute("keepdims", 0)], kind)
     }
 
     /// The mean over axes, which stay with length 1.
@@ -400,6 +440,21 @@ impl Tape {
         shape[axis] = parts.iter().map(|p| self.shape(p)[axis]).sum();
         let kind = (self.dtype(parts[0]), shape);
         self.node("Concat", parts, vec![attribute("axis", axis as i64)], kind)
+    }
+
+    /// Parts of the given lengths along an axis.
+    pub fn split(&mut self, x: &Name, axis: usize, lengths: &[usize]) -> Vec<Name> {
+        let (dtype, shape) = (self.dtype(x), self.shape(x));
+        let mut outputs = Vec::new();
+        for &length in lengths {
+            let mut part = shape.clone();
+            part[axis] = length;
+            outputs.push((self.fresh("Split"), (dtype, part)));
+        }
+        let names = outputs.iter().map(|(name, _)| name.clone()).collect();
+        let sizes = self.constant_integers(&lengths.iter().map(|&l| l as i64).collect::<Vec<_>>());
+        self.push("Split", &[x, &sizes], vec![attribute("axis", axis as i64)], outputs);
+        names
     }
 
     /// Zeros put before and after along one axis.

@@ -1,5 +1,6 @@
 //! Which values are a parameter with its elements moved or picked.
 
+use super::levels::restored;
 use super::{Tape, View};
 use crate::graph::{Name, Node, normalise};
 use ndarray::{ArrayD, Axis, IxDyn};
@@ -10,6 +11,12 @@ pub(super) fn views(tape: &Tape, nodes: &[Node], parameters: &BTreeSet<Name>) ->
     let mut views: BTreeMap<Name, (Name, Vec<View>)> =
         parameters.iter().map(|p| (p.clone(), (p.clone(), Vec::new()))).collect();
     for node in nodes.iter().filter(|n| n.domain.is_empty()) {
+        if let Some((source, output)) = restored(tape, nodes, node)
+            && let Some(view) = views.get(&source).cloned()
+        {
+            views.insert(output, view);
+            continue;
+        }
         let Some((parameter, steps)) = node.input(0).and_then(|input| views.get(input)).cloned() else { continue };
         for (output, step) in seen(tape, node).unwrap_or_default() {
             let steps = steps.iter().cloned().chain(step).collect();

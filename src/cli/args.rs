@@ -118,6 +118,35 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// The backward graph itself, in standard ONNX operators: the model's outputs, then <initializer>.grad
+    Grad {
+        model: PathBuf,
+        /// The gradient graph to write
+        #[arg(short, long, value_name = "GRAD")]
+        out: PathBuf,
+        /// The number per sample whose mean over the batch is differentiated: sq-l2, l2, prob, top
+        #[arg(long, default_value = "sq-l2", value_parser = objective, conflicts_with = "seed_input")]
+        objective: Objective,
+        /// Take the gradient of each output as an input <output>.seed, in place of an objective
+        #[arg(long)]
+        seed_input: bool,
+        /// Differentiate with respect to initializers whose name matches [default: the weights]
+        #[arg(long, value_name = "GLOB")]
+        wrt: Vec<String>,
+        /// Differentiate with respect to the inputs too: outputs <input>.grad
+        #[arg(long)]
+        wrt_inputs: bool,
+        /// The shape of an input whose dimensions the model leaves open, such as ids=1,16; the first is the batch's
+        #[arg(long, value_name = "NAME=D,D", value_parser = shape)]
+        shape: Vec<(String, Vec<usize>)>,
+        /// Samples to take shapes from, where made-up values do not do
+        #[arg(long, value_name = "DATA")]
+        data: Option<PathBuf>,
+        #[command(flatten)]
+        run: RunArgs,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Where ONNX Runtime comes from
     Runtime {
         #[command(subcommand)]
@@ -160,15 +189,22 @@ pub struct Output {
 
 #[derive(Args)]
 pub struct CommonArgs {
-    /// Outputs of the model to look at [default: all]
-    #[arg(long, value_name = "NAME", num_args = 1..)]
-    outputs: Vec<String>,
     /// Change only weights whose name matches
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Leave weights alone whose name matches
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// What runs, and on what.
+#[derive(Args)]
+pub struct RunArgs {
+    /// Outputs of the model to look at [default: all]
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    outputs: Vec<String>,
     #[arg(long, value_enum, default_value = "auto")]
     runtime: RuntimeArg,
     /// auto, cpu, cuda or cuda:N
@@ -249,6 +285,13 @@ fn objective(text: &str) -> Result<Objective, String> {
     Objective::named(text).ok_or_else(|| format!("one of {}", names()))
 }
 
+fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let parts = text.rsplit_once('=');
+    let dims = parts.and_then(|(_, dims)| dims.split(',').map(|d| d.parse().ok()).collect::<Option<Vec<usize>>>());
+    let shape = parts.zip(dims).map(|((name, _), dims)| (name.to_string(), dims));
+    shape.ok_or_else(|| "a name and its dimensions, such as ids=1,16".to_string())
+}
+
 fn device(text: &str) -> Result<DeviceChoice, String> {
     let number = |n: &str| n.parse().map(DeviceChoice::Cuda).map_err(|_| "cuda:N takes a number".to_string());
     match text.split_once(':') {
@@ -262,14 +305,19 @@ fn device(text: &str) -> Result<DeviceChoice, String> {
 
 impl CommonArgs {
     pub fn to_common(&self) -> Common {
+        Common { include: self.include.clone(), exclude: self.exclude.clone(), ..self.run.to_common() }
+    }
+}
+
+impl RunArgs {
+    pub fn to_common(&self) -> Common {
         let runtime = match self.runtime {
             RuntimeArg::Auto => RuntimeChoice::Auto,
             RuntimeArg::Onnxruntime => RuntimeChoice::OnnxRuntime,
             RuntimeArg::Tract => RuntimeChoice::Tract,
         };
         let runtime = RuntimeOptions { runtime, device: self.device, threads: self.threads, library: None };
-        let (outputs, include, exclude) = (self.outputs.clone(), self.include.clone(), self.exclude.clone());
-        Common { runtime, outputs, include, exclude, ..Common::default() }
+        Common { runtime, outputs: self.outputs.clone(), ..Common::default() }
     }
 }
 

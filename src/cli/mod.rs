@@ -51,6 +51,7 @@ impl Command {
             | Command::Dampen { output, .. }
             | Command::Validate { output, .. }
             | Command::Diff { output, .. }
+            | Command::Grad { output, .. }
             | Command::Runtime { output, .. } => *output,
             Command::SecondRuntime { .. } => args::Output::default(),
         }

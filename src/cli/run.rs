@@ -3,9 +3,10 @@
 use super::args::{Command, RuntimeAction};
 use super::progress::Progress;
 use super::{print, show};
+use onnx_unlearn::autograd::Seed;
 use onnx_unlearn::error::Kind;
 use onnx_unlearn::model::Model;
-use onnx_unlearn::pipeline::{self, Dampen, Error, Forget, Outcome, Pair, Reference, Target};
+use onnx_unlearn::pipeline::{self, Dampen, Error, Forget, Grad, Outcome, Pair, Reference, Target};
 use onnx_unlearn::session::{Runtime, RuntimeOptions, install, locate};
 use onnx_unlearn::validate::second;
 use onnx_unlearn::write::{check_output, diff, write_all};
@@ -113,6 +114,19 @@ pub fn command(command: &Command) -> Result<(), Failure> {
             let limits = onnx_unlearn::model::Limits::default();
             let found = diff(&Model::read(a, &limits)?, &Model::read(b, &limits)?)?;
             text(output.json, &found, || show::diff(&found))
+        }
+        Command::Grad { model, out, objective, seed_input, wrt, wrt_inputs, shape, data, run, .. } => {
+            let job = Grad {
+                model: model.clone(),
+                output: out.clone(),
+                seed: if *seed_input { Seed::Input } else { Seed::Mean(*objective) },
+                wrt: wrt.clone(),
+                wrt_inputs: *wrt_inputs,
+                shapes: shape.iter().cloned().collect(),
+                data: data.clone(),
+            };
+            let made = pipeline::grad(&job, &run.to_common(), &mut progress)?;
+            text(output.json, &made, || show::grad(&made))
         }
         Command::Runtime { action: Some(RuntimeAction::Install { to, python }), .. } => {
             let folder = to.clone().or_else(locate::data_folder).ok_or_else(|| {

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use onnx_unlearn::error::printable;
 use onnx_unlearn::importance::Profile;
-use onnx_unlearn::pipeline::{Port, Summary, Verification};
+use onnx_unlearn::pipeline::{GradSummary, Port, Summary, Verification};
 use onnx_unlearn::report::{Parameter, Report, Status, Validation};
 use onnx_unlearn::session::RuntimeInfo;
 use onnx_unlearn::validate::{Comparison, Guards};
@@ -49,6 +49,16 @@ fn count(n: usize) -> String {
 
 fn percent(part: usize, of: usize) -> String {
     format!("{:.2} %", 100.0 * part as f64 / of.max(1) as f64)
+}
+
+pub fn grad(made: &GradSummary) -> String {
+    let batch = made.batch.map_or("open".into(), |size| format!("fixed at {size}"));
+    let (nodes, forward) = (count(made.nodes), count(made.forward_nodes));
+    let (own, gradients) = (made.outputs.len() - made.gradients(), made.gradients());
+    let path = made.output.display();
+    format!(
+        "{path}: {nodes} nodes ({forward} in the model), batch {batch}\noutputs: {own} of the model, {gradients} gradients\n"
+    )
 }
 
 fn names(list: &[String]) -> String {

@@ -4,7 +4,7 @@ use super::decode::{read_labels, read_tensor};
 use super::error::DataError;
 use super::{InputSpec, Limits};
 use crate::tensor::{DType, Tensor};
-use half::f16;
+use half::{bf16, f16};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Read};
@@ -127,7 +127,8 @@ pub(super) fn assign<'a>(
 /// The fault that an array of this type and shape does not fit a model input. The first axis holds the
 /// samples, whatever number the model gives it.
 fn check_fit(path: &Path, header: &Header, input: &InputSpec) -> Result<(), DataError> {
-    let converted = input.dtype == DType::F16 && header.stored == Stored::As(DType::F32);
+    let half = matches!(input.dtype, DType::F16 | DType::BF16);
+    let converted = half && header.stored == Stored::As(DType::F32);
     if header.stored != Stored::As(input.dtype) && !converted {
         return Err(DataError::WrongType {
             path: path.to_owned(),
@@ -290,8 +291,8 @@ impl BadValue {
     }
 }
 
-/// The tensor in the type that the model takes, all values finite. Float32 becomes float16 (rounded to
-/// nearest, ties to even) where the model takes that; nothing else is converted.
+/// The tensor in the type that the model takes, all values finite. Float32 becomes float16
+/// or bfloat16 (rounded to nearest, ties to even) where the model takes that; nothing else is converted.
 pub(super) fn to_type(tensor: Tensor, dtype: DType) -> Result<Tensor, BadValue> {
     let bad = |tensor: &Tensor, flat: usize, beyond_f16| {
         let mut rest = flat;
@@ -310,14 +311,13 @@ pub(super) fn to_type(tensor: Tensor, dtype: DType) -> Result<Tensor, BadValue> 
     if let Some(flat) = tensor.first_not_finite() {
         return Err(bad(&tensor, flat, false));
     }
-    match &tensor {
-        Tensor::F32(a) if dtype == DType::F16 => {
-            let halves = Tensor::F16(a.mapv(f16::from_f32));
-            match halves.first_not_finite() {
-                Some(flat) => Err(bad(&tensor, flat, true)),
-                None => Ok(halves),
-            }
-        }
-        _ => Ok(tensor),
+    let halves = match (&tensor, dtype) {
+        (Tensor::F32(a), DType::F16) => Tensor::F16(a.mapv(f16::from_f32)),
+        (Tensor::F32(a), DType::BF16) => Tensor::BF16(a.mapv(bf16::from_f32)),
+        _ => return Ok(tensor),
+    };
+    match halves.first_not_finite() {
+        Some(flat) => Err(bad(&tensor, flat, dtype == DType::F16)),
+        None => Ok(halves),
     }
 }

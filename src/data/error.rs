@@ -184,7 +184,7 @@ fn bytes(count: &Option<u64>) -> String {
 
 fn convert(expected: DType) -> String {
     match expected {
-        DType::BF16 => "store it as bfloat16 in a .safetensors file".to_owned(),
+        DType::BF16 => "store it as float32, or as bfloat16 in a .safetensors file".to_owned(),
         other => format!("convert it with .astype(np.{other})"),
     }
 }

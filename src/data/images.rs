@@ -172,7 +172,7 @@ impl Images {
 /// The only input, and how many channels it takes.
 fn image_input<'a>(folder: &Path, inputs: &'a [InputSpec]) -> Result<(&'a InputSpec, usize), DataError> {
     if let [input] = inputs
-        && matches!(input.dtype, DType::F32 | DType::F16)
+        && matches!(input.dtype, DType::F32 | DType::F16 | DType::BF16)
         && let [_, channels, _, _] = input.shape[..]
         && let channels @ (1 | 3) = channels.unwrap_or(3)
     {

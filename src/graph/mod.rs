@@ -3,10 +3,11 @@
 
 mod inline;
 mod node;
+mod prepare;
 mod proto;
 
 pub use node::{Name, Node, normalise};
-pub use proto::{attribute, to_model_proto};
+pub use proto::{attribute, to_model_proto, to_open_model_proto};
 
 use crate::error::{Kind, printable};
 use crate::model::{Model, ModelError};
@@ -27,6 +28,10 @@ pub enum GraphError {
     Recursion { function: String },
     #[error("inlining the model's functions gives more than {limit} nodes")]
     Expansion { limit: usize },
+    #[error("the model uses the name '{name}', whose prefix is reserved; rename the value")]
+    ReservedName { name: String },
+    #[error("{node}: {reason}")]
+    Form { node: String, reason: String },
     #[error("there is no output '{name}'; the model has: {known}")]
     NoSuchOutput { name: String, known: String },
     #[error("{node}: a tensor of ONNX type number {data_type} is not supported here")]
@@ -37,10 +42,12 @@ impl GraphError {
     pub fn kind(&self) -> Kind {
         match self {
             GraphError::Model(e) => e.kind(),
-            GraphError::Attribute { .. } | GraphError::Recursion { .. } => Kind::Malformed,
+            GraphError::Attribute { .. } | GraphError::Recursion { .. } | GraphError::ReservedName { .. } => {
+                Kind::Malformed
+            }
             GraphError::Expansion { .. } => Kind::Limit,
             GraphError::NoSuchOutput { .. } => Kind::Usage,
-            GraphError::TensorType { .. } => Kind::Unsupported,
+            GraphError::Form { .. } | GraphError::TensorType { .. } => Kind::Unsupported,
         }
     }
 }
@@ -66,10 +73,10 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The graph of a model, with functions inlined and constants decoded.
+    /// The graph of a model, with functions inlined and constants decoded, [prepared](Graph::prepare).
     ///
     /// # Errors
-    /// Recursive functions, malformed attributes, unreadable tensors.
+    /// Recursive functions, malformed attributes, unreadable tensors, a form that is not supported.
     pub fn new(model: &Model) -> Result<Graph, GraphError> {
         proto::from_model(model)
     }

@@ -3,14 +3,14 @@
 use super::GraphError;
 use crate::error::printable;
 use onnx_protobuf::{AttributeProto, GraphProto};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The name of a value: an input, a constant or the output of a node.
 pub type Name = Arc<str>;
 
 /// One operator with its operands; an absent optional operand is `None`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     pub name: String,
     pub domain: String,
@@ -73,6 +73,17 @@ impl Node {
         self.attribute(name).map(|a| a.ints.as_slice())
     }
 
+    /// The numbers of a list, none where it is absent.
+    pub fn floats(&self, name: &str) -> &[f32] {
+        self.attribute(name).map(|a| a.floats.as_slice()).unwrap_or_default()
+    }
+
+    /// The texts of a list, none where it is absent.
+    pub fn strings(&self, name: &str) -> Vec<&str> {
+        let texts = self.attribute(name).map(|a| a.strings.as_slice()).unwrap_or_default();
+        texts.iter().map(|text| std::str::from_utf8(text).unwrap_or_default()).collect()
+    }
+
     pub fn string(&self, name: &str) -> Option<&str> {
         self.attribute(name).and_then(|a| std::str::from_utf8(&a.s).ok())
     }
@@ -83,6 +94,18 @@ impl Node {
     /// Out of range.
     pub fn axis(&self, name: &str, default: i64, rank: usize) -> Result<usize, GraphError> {
         normalise(self.int(name).unwrap_or(default), rank).ok_or_else(|| self.bad(name))
+    }
+
+    /// Reads other values in place of some, in sub-graphs too.
+    pub fn rename_inputs(&mut self, renamed: &BTreeMap<Name, Name>) {
+        for input in self.inputs.iter_mut().flatten() {
+            if let Some(name) = renamed.get(input) {
+                *input = name.clone();
+            }
+        }
+        for attribute in &mut self.attributes {
+            rename_in(attribute, renamed);
+        }
     }
 
     /// Names that sub-graphs of this node read from outside.
@@ -101,6 +124,22 @@ impl Node {
 pub fn normalise(axis: i64, rank: usize) -> Option<usize> {
     let axis = if axis < 0 { axis + rank as i64 } else { axis };
     (0..rank as i64).contains(&axis).then_some(axis as usize)
+}
+
+/// Names are defined once in a graph and all graphs around it, so that none hides another.
+fn rename_in(attribute: &mut AttributeProto, renamed: &BTreeMap<Name, Name>) {
+    let rename = |name: &mut String| {
+        if let Some(other) = renamed.get(name.as_str()) {
+            *name = other.to_string();
+        }
+    };
+    for graph in attribute.g.as_mut().into_iter().chain(&mut attribute.graphs) {
+        graph.output.iter_mut().for_each(|output| rename(&mut output.name));
+        for node in &mut graph.node {
+            node.input.iter_mut().for_each(rename);
+            node.attribute.iter_mut().for_each(|attribute| rename_in(attribute, renamed));
+        }
+    }
 }
 
 fn captured(graph: &GraphProto, names: &mut BTreeSet<Name>) {

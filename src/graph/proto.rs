@@ -14,12 +14,15 @@ use std::sync::Arc;
 
 pub(super) fn from_model(model: &Model) -> Result<Graph, GraphError> {
     let proto = &model.proto.graph;
-    let mut constants = BTreeMap::new();
-    for name in model.places().keys() {
-        let tensor = model.tensor(name)?;
-        constants.insert(Name::from(name.as_str()), Arc::new(tensor));
+    let (mut constants, mut nodes) = (BTreeMap::new(), Vec::new());
+    for (name, place) in model.places() {
+        if place.dtype.is_some() {
+            constants.insert(Name::from(name.as_str()), Arc::new(model.tensor(name)?));
+        } else if let Some(tensor) = model.proto_of(place).filter(|_| !place.constant_node) {
+            nodes.push(passed_through(name, tensor));
+        }
     }
-    let nodes = proto.node.iter().filter(|n| !is_known_constant(n, &constants)).map(node).collect();
+    nodes.extend(proto.node.iter().filter(|n| !is_known_constant(n, &constants)).map(node));
     let inputs = model.inputs().iter().map(|i| input(i, model)).collect::<Result<_, _>>()?;
     let opsets = model.proto.opset_import.iter().map(|o| (domain(&o.domain), o.version)).collect();
     let mut graph = Graph {
@@ -31,7 +34,24 @@ pub(super) fn from_model(model: &Model) -> Result<Graph, GraphError> {
         ir_version: model.proto.ir_version,
     };
     inline::functions(&mut graph, &model.proto.functions)?;
+    graph.check_names()?;
+    graph.prepare()?;
     Ok(graph)
+}
+
+/// A tensor of a type that is not computed with, as strings are.
+fn passed_through(name: &str, tensor: &TensorProto) -> Node {
+    let mut value =
+        AttributeProto { name: "value".into(), t: MessageField::some(tensor.clone()), ..Default::default() };
+    value.type_ = EnumOrUnknown::new(AttributeType::TENSOR);
+    Node {
+        name: String::new(),
+        domain: String::new(),
+        op: "Constant".into(),
+        inputs: vec![],
+        outputs: vec![Some(name.into())],
+        attributes: vec![value],
+    }
 }
 
 fn is_known_constant(node: &NodeProto, constants: &BTreeMap<Name, Arc<Tensor>>) -> bool {
@@ -82,6 +102,9 @@ attribute_value!(i64, INT, self, a => a.i = self);
 attribute_value!(f32, FLOAT, self, a => a.f = self);
 attribute_value!(&[i64], INTS, self, a => a.ints = self.to_vec());
 attribute_value!(Vec<i64>, INTS, self, a => a.ints = self);
+attribute_value!(&Tensor, TENSOR, self, a => a.t = MessageField::some(to_tensor_proto("", self)));
+attribute_value!(Vec<f32>, FLOATS, self, a => a.floats = self);
+attribute_value!(Vec<&str>, STRINGS, self, a => a.strings = self.into_iter().map(|s| s.as_bytes().to_vec()).collect());
 attribute_value!(&str, STRING, self, a => a.s = self.as_bytes().to_vec());
 
 /// An attribute with this name and value.
@@ -91,12 +114,25 @@ pub fn attribute(name: &str, value: impl IntoAttribute) -> AttributeProto {
     attribute
 }
 
-fn to_tensor_proto(name: &str, tensor: &Tensor) -> TensorProto {
+pub(super) fn to_tensor_proto(name: &str, tensor: &Tensor) -> TensorProto {
     TensorProto {
         name: name.to_string(),
         data_type: tensor.dtype().to_onnx(),
         dims: tensor.shape().iter().map(|&d| d as i64).collect(),
         raw_data: tensor.to_le_bytes(),
+        ..Default::default()
+    }
+}
+
+pub(super) fn to_node_proto(node: &Node) -> NodeProto {
+    let names = |list: &[Option<Name>]| list.iter().map(|n| n.as_deref().unwrap_or_default().to_string()).collect();
+    NodeProto {
+        name: node.name.clone(),
+        domain: node.domain.clone(),
+        op_type: node.op.clone(),
+        input: names(&node.inputs),
+        output: names(&node.outputs),
+        attribute: node.attributes.clone(),
         ..Default::default()
     }
 }
@@ -119,23 +155,17 @@ fn value_info(name: &str, kind: Option<(DType, Vec<Option<usize>>)>) -> ValueInf
 
 /// The graph as a model for a runtime. `kind` tells type and shape of an output where they are known.
 pub fn to_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<usize>)>) -> ModelProto {
-    let names = |list: &[Option<Name>]| list.iter().map(|n| n.as_deref().unwrap_or_default().to_string()).collect();
-    let node = |n: &Node| NodeProto {
-        name: n.name.clone(),
-        domain: n.domain.clone(),
-        op_type: n.op.clone(),
-        input: names(&n.inputs),
-        output: names(&n.outputs),
-        attribute: n.attributes.clone(),
-        ..Default::default()
-    };
-    let fixed = |shape: Vec<usize>| shape.into_iter().map(Some).collect();
+    to_open_model_proto(graph, |name| kind(name).map(|(dtype, shape)| (dtype, shape.into_iter().map(Some).collect())))
+}
+
+/// [`to_model_proto`] of a graph with outputs whose dimensions may be open.
+pub fn to_open_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<Option<usize>>)>) -> ModelProto {
     let proto = GraphProto {
         name: "graph".into(),
-        node: graph.nodes.iter().map(node).collect(),
+        node: graph.nodes.iter().map(to_node_proto).collect(),
         initializer: graph.constants.iter().map(|(name, tensor)| to_tensor_proto(name, tensor)).collect(),
         input: graph.inputs.iter().map(|i| value_info(&i.name, Some((i.dtype, i.shape.clone())))).collect(),
-        output: graph.outputs.iter().map(|o| value_info(o, kind(o).map(|(d, s)| (d, fixed(s))))).collect(),
+        output: graph.outputs.iter().map(|o| value_info(o, kind(o))).collect(),
         ..Default::default()
     };
     let opset = |(domain, version): (&String, &i64)| OperatorSetIdProto {

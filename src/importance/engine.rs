@@ -62,7 +62,8 @@ pub struct Importance<'a> {
 
 struct Engine {
     backward: Backward,
-    session: Box<dyn Session>,
+    /// None where no gradient needs a value of the graph.
+    session: Option<Box<dyn Session>>,
 }
 
 impl<'a> Importance<'a> {
@@ -165,7 +166,10 @@ impl<'a> Importance<'a> {
             let specialised = specialise(self.graph, self.parameters, &feed, size, self.runtime)?;
             let (objective, reduction) = (self.settings.objective, self.settings.reduction);
             let backward = differentiate(specialised, self.parameters, objective, reduction)?;
-            let session = self.runtime.session(&backward.graph, &backward.kinds)?;
+            let session = match backward.graph.outputs.is_empty() {
+                true => None,
+                false => Some(self.runtime.session(&backward.graph, &backward.kinds)?),
+            };
             self.engines.insert(size, Engine { backward, session });
         }
         self.engines.get_mut(&size).ok_or_else(|| ImportanceError::Value { name: "batch".into(), shape: vec![size] })
@@ -190,7 +194,7 @@ impl<'a> Importance<'a> {
             (false, Objective::Fisher) => Power::Square,
             (false, _) => Power::Absolute,
         };
-        let outputs = engine.session.run(&feed)?;
+        let outputs = engine.session.as_mut().map_or(Ok(vec![]), |session| session.run(&feed))?;
         let backward = &engine.backward;
         let mut values: Values = feed.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         values.extend(backward.graph.constants.iter().map(|(name, tensor)| (&**name, &**tensor)));

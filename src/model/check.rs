@@ -6,8 +6,8 @@ use super::{GraphFault, ModelError, TensorFault};
 use onnx_protobuf::{FunctionProto, GraphProto, ModelProto, NodeProto};
 use std::collections::{BTreeSet, HashSet};
 
-/// Opsets of the default domain that are supported.
-pub(super) const OPSETS: std::ops::RangeInclusive<i64> = 13..=21;
+/// Opsets of the default domain that are supported: from the first to the last that ONNX Runtime runs.
+pub(super) const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
 
 /// Version of the default domain's operators.
 pub(super) fn opset(model: &ModelProto) -> Result<i64, ModelError> {

@@ -26,7 +26,7 @@ pub enum ModelError {
     #[error("malformed model: it names two opsets of the domain \"{}\"", printable(.domain))]
     TwoOpsets { domain: String },
     #[error(
-        "opset {found} is not supported (13 to 21 are); convert the model with onnx.version_converter or export it again"
+        "opset {found} is not supported (7 to 26 are); convert the model with onnx.version_converter or export it again"
     )]
     Opset { found: i64 },
     #[error("malformed model: {}: {fault}", printable(.at))]

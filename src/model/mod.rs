@@ -136,7 +136,7 @@ impl Model {
         &self.external
     }
 
-    /// Version of the default domain's operators, from 13 to 21.
+    /// Version of the default domain's operators, from 7 to 26.
     pub fn opset(&self) -> i64 {
         self.opset
     }

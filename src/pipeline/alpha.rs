@@ -83,7 +83,7 @@ pub(super) fn search(
     let steps = (highest.max(1.0).ln() / AUTO_STEP.ln()).ceil() as i32;
     let at = |i: i32| highest / AUTO_STEP.powi(i);
     let mut keeps = |i: i32| -> Result<bool, Error> {
-        let change = rewrite(&opened.graph, &opened.weights, forget, full, at(i), lambda)?;
+        let change = rewrite(opened, forget, full, at(i), lambda)?;
         let mut after = Evaluator::new(&change.apply(&opened.graph), &tried, runtime)?;
         Ok(compare(&mut before, &mut after, &tried)?.top1_agreement >= AUTO_AGREEMENT)
     };

@@ -3,6 +3,7 @@
 use crate::autograd::roles::RoleError;
 use crate::data::DataError;
 use crate::error::Kind;
+use crate::gradient::GradientError;
 use crate::graph::GraphError;
 use crate::importance::ImportanceError;
 use crate::model::ModelError;
@@ -17,6 +18,8 @@ pub enum Error {
     Model(#[from] ModelError),
     #[error("{}: {source}", path.display())]
     Graph { path: PathBuf, source: GraphError },
+    #[error("{}: which of the outputs are meant: {list}? Name them with --outputs", path.display())]
+    Outputs { path: PathBuf, list: String },
     #[error(transparent)]
     Role(#[from] RoleError),
     #[error(transparent)]
@@ -25,6 +28,8 @@ pub enum Error {
     Session(#[from] SessionError),
     #[error(transparent)]
     Importance(#[from] ImportanceError),
+    #[error(transparent)]
+    Gradient(#[from] GradientError),
     #[error(transparent)]
     Validate(#[from] ValidateError),
     #[error(transparent)]
@@ -41,6 +46,8 @@ pub enum Error {
     NothingSelected { alpha: f64, largest: f64 },
     #[error("{0}")]
     Usage(String),
+    #[error("{}: the gradient graph would take more than 2 GiB, the most a model file can hold; differentiate fewer parameters with --wrt", path.display())]
+    TooLarge { path: PathBuf },
     #[error("no temporary folder can be made: {0}")]
     Temporary(std::io::Error),
     #[error("{}: {reason}", path.display())]
@@ -61,11 +68,13 @@ impl Error {
             Error::Data(e) => e.kind(),
             Error::Session(e) => e.kind(),
             Error::Importance(e) => e.kind(),
+            Error::Gradient(e) => e.kind(),
             Error::Validate(e) => e.kind(),
             Error::Write(e) => e.kind(),
             Error::EmptySet { .. } | Error::AlphaTooLarge { .. } | Error::NothingSelected { .. } => Kind::Nothing,
             Error::NotFinite { .. } => Kind::NotFinite,
-            Error::Usage(_) => Kind::Usage,
+            Error::Usage(_) | Error::Outputs { .. } => Kind::Usage,
+            Error::TooLarge { .. } => Kind::Limit,
             Error::Temporary(_) => Kind::Io,
             Error::Profile { .. } => Kind::Malformed,
             Error::Guard(_) | Error::GuardOfValidation(_) => Kind::Guard,

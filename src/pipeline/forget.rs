@@ -96,7 +96,7 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
             alpha::search(&opened, &forget_sums, &full, job.lambda, kept, &runtime)?
         }
     };
-    let mut change = rewrite(&opened.graph, &opened.weights, &forget_sums, &full, alpha, job.lambda)?;
+    let mut change = rewrite(&opened, &forget_sums, &full, alpha, job.lambda)?;
     if change.selected == 0 {
         return Err(Error::NothingSelected { alpha, largest: largest_ratio(&forget_sums, &full) });
     }

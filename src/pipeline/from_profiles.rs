@@ -39,7 +39,7 @@ pub fn dampen(job: &Dampen, common: &Common, observer: &mut dyn Observer) -> Res
     let full = profile(&job.profile, "profile", &opened, &mut inputs)?;
     forget.check_same_settings(&full)?;
     observer.stage("dampening", 0);
-    let change = rewrite(&opened.graph, &opened.weights, &forget.sums, &full.sums, job.alpha, job.lambda)?;
+    let change = rewrite(&opened, &forget.sums, &full.sums, job.alpha, job.lambda)?;
     if change.selected == 0 {
         let largest = largest_ratio(&forget.sums, &full.sums);
         return Err(Error::NothingSelected { alpha: job.alpha, largest });

@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::autograd::missing_rules;
-use crate::autograd::roles::{Verdict, verdicts, weights};
+use crate::autograd::roles::{RoleError, Verdict, verdicts, weights};
 use crate::autograd::rules::{self, Gradient};
 use crate::data::{self, DataSet, InputSpec};
 use crate::error::printable;
@@ -10,10 +10,12 @@ use crate::graph::{Graph, Name};
 use crate::model::{self, Model};
 use crate::report::File;
 use crate::session::RuntimeOptions;
+use crate::tensor::{DType, Tensor};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What all commands on a model take.
 #[derive(Clone, Debug, Default)]
@@ -41,16 +43,66 @@ pub struct Opened {
 /// # Errors
 /// An unreadable or malformed model, patterns that match nothing, no weights, weights that are not finite.
 pub fn open(path: &Path, common: &Common) -> Result<Opened, Error> {
+    open_for(path, common, |verdicts| weights(verdicts, &common.include, &common.exclude))
+}
+
+/// Reads a model and takes the constants that `choose` names for its weights.
+pub(super) fn open_for(
+    path: &Path,
+    common: &Common,
+    choose: impl Fn(&[Verdict]) -> Result<BTreeSet<Name>, RoleError>,
+) -> Result<Opened, Error> {
     let model = Model::read(path, &common.model_limits)?;
     let mut graph = graph(&model, path)?;
-    let weights = weights(&verdicts(&graph), &common.include, &common.exclude)?;
-    graph.select_outputs(&common.outputs).map_err(|source| Error::Graph { path: path.into(), source })?;
+    let weights = choose(&own_verdicts(&model, &graph))?;
+    choose_outputs(&model, &mut graph, path, &common.outputs)?;
     for name in &weights {
         if let Some(index) = graph.constants.get(name).and_then(|t| t.first_not_finite()) {
             return Err(Error::NotFinite { path: path.into(), name: printable(name), index });
         }
     }
     Ok(Opened { model, graph, weights })
+}
+
+/// Keeps the outputs with the given names. Where none is given: all, if all can be differentiated; the only one
+/// that can, where others are labels.
+///
+/// # Errors
+/// A name that is no output; none given, and no output or several could be meant.
+pub(super) fn choose_outputs(model: &Model, graph: &mut Graph, path: &Path, names: &[String]) -> Result<(), Error> {
+    let outputs = model.outputs();
+    let (numbers, others): (Vec<_>, Vec<_>) = outputs.iter().partition(|output| holds_numbers(model, output));
+    let select = |graph: &mut Graph, names: &[String]| {
+        graph.select_outputs(names).map_err(|source| Error::Graph { path: path.into(), source })
+    };
+    match (names, &numbers[..]) {
+        ([], [only]) => select(graph, std::slice::from_ref(&only.name)),
+        ([], _) if !others.is_empty() => {
+            let dtype = |output: &model::ValueInfo| output.dtype.map_or("no tensor".into(), |dtype| dtype.to_string());
+            let list = outputs.iter().map(|output| format!("{} ({})", printable(&output.name), dtype(output)));
+            Err(Error::Outputs { path: path.into(), list: list.collect::<Vec<_>>().join(", ") })
+        }
+        _ => select(graph, names),
+    }
+}
+
+/// Whether an output is floating point, as far as the model says: a tensor, or dictionaries of probabilities.
+fn holds_numbers(model: &Model, output: &model::ValueInfo) -> bool {
+    let made_of = |op: &str| {
+        let gives = |node: &&onnx_protobuf::NodeProto| node.output.contains(&output.name);
+        model.proto.graph.node.iter().find(gives).is_some_and(|node| node.op_type == op)
+    };
+    let typed = model.proto.graph.output.iter().any(|o| o.name == output.name && o.type_.is_some());
+    output.dtype.map_or(!typed || made_of("ZipMap"), DType::is_float)
+}
+
+/// The verdicts on the tensors that the model itself holds, in their types; not on what was made for its graph.
+fn own_verdicts(model: &Model, graph: &Graph) -> Vec<Verdict> {
+    let own = |verdict: Verdict| {
+        let dtype = model.places().get(&verdict.name)?.dtype?;
+        Some(Verdict { dtype: dtype.to_string(), ..verdict })
+    };
+    verdicts(graph).into_iter().filter_map(own).collect()
 }
 
 /// The graph of a model that was read from `path`.
@@ -68,6 +120,18 @@ impl Opened {
             |i: &crate::graph::Input| InputSpec { name: i.name.to_string(), dtype: i.dtype, shape: i.shape.clone() };
         let specs: Vec<InputSpec> = self.graph.inputs.iter().map(spec).collect();
         Ok(DataSet::open(path, &specs, &common.data_limits)?)
+    }
+
+    /// A weight in the type that the model holds it in.
+    ///
+    /// # Errors
+    /// No such weight.
+    pub(super) fn weight(&self, name: &Name) -> Result<Arc<Tensor>, Error> {
+        let stored = self.model.places().get(&**name).and_then(|place| place.dtype);
+        match self.graph.constants.get(name) {
+            Some(tensor) if Some(tensor.dtype()) == stored => Ok(tensor.clone()),
+            _ => Ok(Arc::new(self.model.tensor(name)?)),
+        }
     }
 
     /// The files of the model for a report.
@@ -114,7 +178,7 @@ pub struct Summary {
 pub fn inspect(path: &Path, common: &Common) -> Result<Summary, Error> {
     let model = Model::read(path, &common.model_limits)?;
     let graph = graph(&model, path)?;
-    let mut parameters = verdicts(&graph);
+    let mut parameters = own_verdicts(&model, &graph);
     parameters.sort_by_key(|v| !v.weight);
     let weights = parameters.iter().filter(|v| v.weight).map(|v| Name::from(v.name.as_str())).collect();
     let port = |v: model::ValueInfo| Port {

@@ -1,13 +1,13 @@
 //! New weights from importance.
 
-use super::Error;
+use super::{Error, Opened};
 use crate::dampen::dampen;
-use crate::graph::{Graph, Name};
+use crate::graph::Graph;
 use crate::importance::Sums;
 use crate::report::Parameter;
 use crate::tensor::Tensor;
 use ndarray::ArrayD;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// New values for the weights that change.
@@ -21,21 +21,14 @@ pub struct Rewrite {
     pub total: usize,
 }
 
-/// Dampens the weights of a graph by their importance over the forget set and over all data.
+/// Dampens the weights of a model, in the type that it holds them in, by their importance over the forget set and over all data.
 ///
 /// # Errors
 /// Importance of another shape than the weight's.
-pub fn rewrite(
-    graph: &Graph,
-    weights: &BTreeSet<Name>,
-    forget: &Sums,
-    full: &Sums,
-    alpha: f64,
-    lambda: f64,
-) -> Result<Rewrite, Error> {
+pub fn rewrite(opened: &Opened, forget: &Sums, full: &Sums, alpha: f64, lambda: f64) -> Result<Rewrite, Error> {
     let mut out = Rewrite { tensors: BTreeMap::new(), parameters: Vec::new(), selected: 0, total: 0 };
-    for name in weights {
-        let Some(tensor) = graph.constants.get(name) else { continue };
+    for name in &opened.weights {
+        let tensor = &*opened.weight(name)?;
         let (omega_f, omega_d) = (forget.mean(name), full.mean(name));
         let mean = |omega: &Option<ArrayD<f64>>| omega.as_ref().and_then(|o| o.mean());
         let (importance_forget, importance_full) = (mean(&omega_f), mean(&omega_d));
@@ -80,7 +73,8 @@ impl Rewrite {
     pub fn apply_some(&self, graph: &Graph, chosen: impl Fn(&str) -> bool) -> Graph {
         let mut graph = graph.clone();
         for (name, tensor) in self.tensors.iter().filter(|(name, _)| chosen(name)) {
-            graph.constants.insert(name.as_str().into(), Arc::new(tensor.clone()));
+            let tensor = tensor.to_single().unwrap_or_else(|| tensor.clone());
+            graph.constants.insert(name.as_str().into(), Arc::new(tensor));
         }
         graph
     }

@@ -1,6 +1,6 @@
 //! A new model held against the original: comparison on data, second runtime, guards.
 
-use super::open::graph;
+use super::open::{choose_outputs, graph};
 use super::{Common, Error, Observer, Opened};
 use crate::data::{Batch, DataSet};
 use crate::error::printable;
@@ -9,6 +9,7 @@ use crate::importance::padded;
 use crate::model::Model;
 use crate::report::Validation;
 use crate::session::{Runtime, RuntimeInfo};
+use crate::tensor::DType;
 use crate::validate::second::{Bounds, Verdict, check};
 use crate::validate::{Evaluator, Guards, Limits, ValidateError, compare};
 use std::collections::BTreeSet;
@@ -77,7 +78,7 @@ pub(super) fn verify(
 ) -> Result<Verification, Error> {
     let model = Model::read(new, &common.model_limits)?;
     let mut new_graph = graph(&model, new)?;
-    new_graph.select_outputs(&common.outputs).map_err(|source| Error::Graph { path: new.into(), source })?;
+    choose_outputs(&model, &mut new_graph, new, &common.outputs)?;
     check_inputs(&original.graph, &new_graph, new)?;
     let mut guards = Guards::default();
     guards.finite(new_graph.constants.iter().filter(|(n, _)| original.weights.contains(*n)).map(|(n, t)| (&**n, &**t)));
@@ -88,8 +89,11 @@ pub(super) fn verify(
         retain: retain.filter(|r| !r.is_empty()).map(|r| compare(&mut before, &mut after, r)).transpose()?,
     };
     guards.retained(validation.retain.as_ref(), &checks.limits);
-    let verdict =
-        second(new, &new_graph, &mut after, [Some(forget), retain].into_iter().flatten(), &checks.bounds, runtime)?;
+    let sets = [Some(forget), retain].into_iter().flatten();
+    let verdict = match holds_halves(&model) {
+        true => Verdict::NotCheckable("tract computes the model in half precision, which rounds more coarsely".into()),
+        false => second(new, &new_graph, &mut after, sets, &checks.bounds, runtime)?,
+    };
     guards.runtimes(&verdict, &checks.limits);
     let mut warnings = Vec::new();
     for guard in guards.0.iter().filter(|g| g.passed.is_none()) {
@@ -110,6 +114,11 @@ fn check_inputs(original: &Graph, new: &Graph, path: &Path) -> Result<(), Error>
     }
     let fault = format!("{} takes the inputs {found}, the original {expected}", path.display());
     Err(ValidateError::Different(fault).into())
+}
+
+/// Whether tensors of the model are in half precision.
+fn holds_halves(model: &Model) -> bool {
+    model.places().values().any(|place| matches!(place.dtype, Some(DType::F16 | DType::BF16)))
 }
 
 /// Runs the new model in tract on a few samples of each set and takes the worst result.

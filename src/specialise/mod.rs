@@ -7,7 +7,7 @@
 pub mod samples;
 
 use crate::error::{Kind, printable};
-use crate::graph::{Graph, Input, Name, Node};
+use crate::graph::{Graph, Input, Name, Node, attribute};
 use crate::session::{Feed, Runtime, SessionError};
 use crate::tensor::Tensor;
 use samples::{Facts, Layout};
@@ -41,13 +41,17 @@ pub struct Specialised {
 }
 
 /// Operators whose output depends on shapes alone.
-const OF_SHAPES: [&str; 2] = ["Shape", "Size"];
-/// Operators that give other values at every run.
+const OF_SHAPES: [&str; 3] = ["EyeLike", "Shape", "Size"];
 const RANDOM: [&str; 6] =
     ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"];
 
+/// Whether a node gives other values at every run.
+pub(crate) fn is_random(node: &Node) -> bool {
+    RANDOM.contains(&node.op.as_str())
+}
+
 /// Specialises `graph` to the shapes in `feed`, a batch of `batch` samples on the first axis of every
-/// input. Values that depend neither on data nor on `parameters` become constants.
+/// input; in a batch of one everything belongs to the one sample, on whatever axes. Values that depend neither on data nor on `parameters` become constants.
 ///
 /// # Errors
 /// The runtime cannot run the graph on this data, or an input has no batch axis.
@@ -64,13 +68,13 @@ pub fn specialise(
         fix(input, feed, batch, &mut facts)?;
     }
     graph.prune();
-    raise_opset(&mut graph);
     for (name, tensor) in &graph.constants {
         facts.kinds.insert(name.clone(), (tensor.dtype(), tensor.shape().to_vec()));
         facts.layouts.insert(name.clone(), Layout::Shared);
     }
     let fixed = fixed_values(&graph, parameters);
     observe(&mut graph, &mut facts, &fixed, feed, runtime)?;
+    graph.nodes.iter_mut().for_each(|node| settle_type(node, &facts));
     graph.nodes.retain(|node| !node.outputs.iter().flatten().all(|o| fixed.contains(o)));
     graph.prune();
     facts.constants = graph.constants.clone();
@@ -82,23 +86,23 @@ fn fix(input: &mut Input, feed: &Feed, batch: usize, facts: &mut Facts) -> Resul
     let name = || printable(&input.name);
     let tensor = feed.get(&*input.name).ok_or_else(|| SpecialiseError::MissingInput { name: name() })?;
     let shape = tensor.shape().to_vec();
-    if shape.first() != Some(&batch) {
+    if batch != 1 && shape.first() != Some(&batch) {
         return Err(SpecialiseError::NotBatched { name: name(), shape, batch });
     }
-    let stride = samples::stride(&shape, 0);
-    let layout = if batch == 1 { Layout::Shared } else { Layout::Samples { stride } };
+    let layout = if batch == 1 { Layout::Shared } else { Layout::Samples { stride: samples::stride(&shape, 0) } };
     facts.layouts.insert(input.name.clone(), layout);
     facts.kinds.insert(input.name.clone(), (tensor.dtype(), shape.clone()));
     input.shape = shape.into_iter().map(Some).collect();
     Ok(())
 }
 
-/// Gradients use ScatterElements with addition, which came with opset 16. What changed in the default
-/// domain between 13 and 16 only added types and attributes, RoiAlign's default mode apart.
-fn raise_opset(graph: &mut Graph) {
-    let has_roi_align = graph.nodes.iter().any(|n| n.domain.is_empty() && n.op == "RoiAlign");
-    if (13..16).contains(&graph.opset()) && !has_roi_align {
-        graph.opsets.insert(String::new(), 16);
+/// A cast to the type of another value becomes a cast to that type: the other value has no part in it.
+fn settle_type(node: &mut Node, facts: &Facts) {
+    let dtype = node.output().ok().and_then(|output| facts.kinds.get(output)).map(|(dtype, _)| *dtype);
+    if let (true, "CastLike", Some(dtype)) = (node.domain.is_empty(), node.op.as_str(), dtype) {
+        node.op = "Cast".into();
+        node.inputs.truncate(1);
+        node.attributes.push(attribute("to", i64::from(dtype.to_onnx())));
     }
 }
 
@@ -109,7 +113,7 @@ fn fixed_values(graph: &Graph, parameters: &BTreeSet<Name>) -> BTreeSet<Name> {
     for node in &graph.nodes {
         let of_shapes = node.domain.is_empty() && OF_SHAPES.contains(&node.op.as_str());
         let from_fixed = node.inputs.iter().flatten().chain(&node.captured()).all(|i| fixed.contains(i));
-        if of_shapes || (from_fixed && !RANDOM.contains(&node.op.as_str())) {
+        if of_shapes || (from_fixed && !is_random(node)) {
             fixed.extend(node.outputs.iter().flatten().cloned());
             outputs.extend(node.outputs.iter().flatten().cloned());
         }

@@ -160,18 +160,22 @@ pub fn transpose(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis
     Some(SampleAxis { axis, ..found })
 }
 
-/// A matrix product with broadcast leading axes.
+/// A matrix product with broadcast leading axes; an operand of one axis is a row (left) or a column (right),
+/// whose axis the output drops.
 pub fn matmul(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
-    let rank = out.len();
+    let vector = |i: usize| node.input(i).is_some_and(|name| facts.shape(name).len() == 1);
+    let rank = out.len() + usize::from(vector(0)) + usize::from(vector(1));
     agree(dependent(node, facts).map(|(position, name)| {
         let shape = facts.shape(name);
         let found = facts.sample_axis(name)?;
-        if shape.len() < 2 || rank < 2 {
+        if shape.len() < 2 {
             return None;
         }
         let contracted = if position == 0 { shape.len() - 1 } else { shape.len() - 2 };
         let axis = found.axis + rank.checked_sub(shape.len())?;
-        (found.axis != contracted && out[axis] == shape[found.axis]).then_some(SampleAxis { axis, ..found })
+        let axis = if vector(0) && axis + 1 == rank { axis - 1 } else { axis };
+        let kept = found.axis != contracted && out.get(axis) == Some(&shape[found.axis]);
+        kept.then_some(SampleAxis { axis, ..found })
     }))
 }
 

@@ -24,7 +24,11 @@ pub enum Kind {
     /// An input `[samples, shape…]` of truth values.
     Choices,
     Integers(Vec<i64>),
-    Truth(bool),
+    /// A constant of these numbers in the type that the case is computed in.
+    Numbers(Vec<f64>),
+    /// A one-dimensional constant of these numbers in float32, whatever the case is computed in.
+    Singles(Vec<f32>),
+    Truths(Vec<bool>),
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +112,10 @@ impl Case {
         self.constant(Sampler::Uniform(value, value), name, &[])
     }
 
+    pub fn numbers(self, name: &'static str, values: &[f64], shape: &[usize]) -> Case {
+        self.operand(name, shape, Kind::Numbers(values.to_vec()))
+    }
+
     pub fn indices(self, name: &'static str, shape: &[usize], below: usize) -> Case {
         self.operand(name, shape, Kind::Indices { below })
     }
@@ -125,13 +133,28 @@ impl Case {
         self.operand(name, shape, Kind::Integers(values.to_vec()))
     }
 
+    /// A one-dimensional constant in float32, whatever the case is computed in.
+    pub fn singles(self, name: &'static str, values: &[f32]) -> Case {
+        self.operand(name, &[values.len()], Kind::Singles(values.to_vec()))
+    }
+
     pub fn truth(self, name: &'static str, value: bool) -> Case {
-        self.operand(name, &[], Kind::Truth(value))
+        self.operand(name, &[], Kind::Truths(vec![value]))
+    }
+
+    /// A one-dimensional constant of truth values.
+    pub fn truths(self, name: &'static str, values: &[bool]) -> Case {
+        self.operand(name, &[values.len()], Kind::Truths(values.to_vec()))
     }
 
     /// Nodes before the others.
     pub fn prepend(self, nodes: &str) -> Case {
         Case { nodes: format!("{nodes}; {}", self.nodes), ..self }
+    }
+
+    /// A part of the nodes' text written otherwise.
+    pub fn replace(self, from: &str, to: &str) -> Case {
+        Case { nodes: self.nodes.replacen(from, to, 1), ..self }
     }
 
     pub fn opsets(self, opsets: &'static [i64]) -> Case {

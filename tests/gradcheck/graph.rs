@@ -3,8 +3,8 @@
 use crate::case::{Case, Kind, Operand};
 use crate::numbers::{Random, Sampler};
 use crate::parse;
-use onnx_unlearn::data::{DataSet, InputSpec};
-use onnx_unlearn::graph::{Graph, Input, Name, Node};
+use crate::problem::{Problem, floats, node, sample};
+use onnx_unlearn::graph::{Graph, Input};
 use onnx_unlearn::session::{Feed, Kinds, Runtime};
 use onnx_unlearn::tensor::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,15 +13,9 @@ use std::sync::Arc;
 /// Samples in a case's data.
 pub const SAMPLES: usize = 3;
 
-/// A case in one floating-point type at one opset. Each output is weighed element by element, so that
-/// no rule is hidden by a symmetry of the norm.
-pub struct Problem {
-    pub graph: Graph,
-    pub parameters: BTreeSet<Name>,
-    pub feed: Feed,
-}
-
 impl Problem {
+    /// A case in one floating-point type at one opset. Each output is weighed element by element, so that
+    /// no rule is hidden by a symmetry of the norm.
     pub fn new(case: &Case, opset: i64, dtype: DType, runtime: &Runtime) -> Result<Problem, String> {
         let mut builder = Builder {
             random: Random::named(&format!("{} {}", case.op, case.what)),
@@ -34,25 +28,6 @@ impl Problem {
         builder.weigh(case, runtime)?;
         Ok(builder.problem)
     }
-
-    pub fn data(&self) -> Result<DataSet, String> {
-        let spec = |i: &Input| InputSpec { name: i.name.to_string(), dtype: i.dtype, shape: i.shape.clone() };
-        let specs: Vec<InputSpec> = self.graph.inputs.iter().map(spec).collect();
-        DataSet::from_arrays(self.feed.clone(), None, &specs).map_err(|e| e.to_string())
-    }
-
-    /// The forward graph with the parameters as inputs, and their values.
-    pub fn open(&self) -> (Graph, BTreeMap<Name, Arc<Tensor>>) {
-        let mut graph = self.graph.clone();
-        let mut values = BTreeMap::new();
-        for name in &self.parameters {
-            let Some(tensor) = graph.constants.remove(name) else { continue };
-            let shape = tensor.shape().iter().map(|&d| Some(d)).collect();
-            graph.inputs.push(Input { name: name.clone(), dtype: tensor.dtype(), shape });
-            values.insert(name.clone(), tensor);
-        }
-        (graph, values)
-    }
 }
 
 fn empty(opset: i64) -> Graph {
@@ -61,25 +36,9 @@ fn empty(opset: i64) -> Graph {
         constants: BTreeMap::new(),
         inputs: vec![],
         outputs: vec![],
-        opsets: BTreeMap::from([(String::new(), opset), ("com.microsoft".into(), 1)]),
+        opsets: BTreeMap::from([(String::new(), opset), ("ai.onnx.ml".into(), 1), ("com.microsoft".into(), 1)]),
         ir_version: if opset > 20 { 10 } else { 8 },
     }
-}
-
-/// A floating-point tensor from numbers.
-pub fn floats(dtype: DType, shape: &[usize], values: Vec<f64>) -> Tensor {
-    let tensor = match dtype {
-        DType::F64 => Tensor::new(shape, values),
-        _ => Tensor::new(shape, values.into_iter().map(|v| v as f32).collect()),
-    };
-    tensor.expect("as many values as the shape has elements")
-}
-
-/// A node of the default domain with one output.
-pub fn node(op: &str, inputs: &[&str], output: &str) -> Node {
-    let inputs = inputs.iter().map(|&i| Some(i.into())).collect();
-    let outputs = vec![Some(output.into())];
-    Node { name: String::new(), domain: String::new(), op: op.into(), inputs, outputs, attributes: vec![] }
 }
 
 struct Builder {
@@ -118,7 +77,9 @@ impl Builder {
                 self.input(name, Tensor::new(&batched(shape), values));
             }
             Kind::Integers(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("integers")),
-            Kind::Truth(value) => self.constant(name, Tensor::new(shape, vec![*value]).expect("a truth value")),
+            Kind::Numbers(values) => self.constant(name, floats(self.dtype, shape, values.clone())),
+            Kind::Singles(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("numbers")),
+            Kind::Truths(values) => self.constant(name, Tensor::new(shape, values.clone()).expect("truth values")),
         }
     }
 
@@ -163,10 +124,4 @@ impl Builder {
 
 fn batched(shape: &[usize]) -> Vec<usize> {
     [&[SAMPLES], shape].concat()
-}
-
-/// The inputs of one sample, as a batch of one.
-pub fn sample(feed: &Feed, index: usize) -> Feed {
-    let row = |t: &Tensor| onnx_unlearn::with_array!(t, a => Tensor::from(a.select(ndarray::Axis(0), &[index])));
-    feed.iter().map(|(name, tensor)| (name.clone(), row(tensor))).collect()
 }

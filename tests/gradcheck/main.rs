@@ -3,9 +3,12 @@
 
 mod case;
 mod check;
+mod document;
+mod forward;
 mod graph;
 mod numbers;
 mod parse;
+mod problem;
 mod table;
 
 use case::Case;
@@ -16,7 +19,13 @@ use std::sync::Arc;
 fn main() {
     let cases: Vec<Arc<Case>> = table::cases().into_iter().map(Arc::new).collect();
     let all = cases.clone();
-    let mut trials = vec![Trial::test("every_rule_has_a_case", move || covered(&all))];
+    let mut trials = vec![
+        Trial::test("the_list_of_operators_is_that_of_the_program", {
+            let cases = table::cases();
+            move || documented(&cases)
+        }),
+        Trial::test("every_rule_has_a_case", move || covered(&all)),
+    ];
     for case in cases {
         for &opset in case.opsets {
             let (case, name) = (case.clone(), format!("{}::{}::opset {opset}", case.op, case.what));
@@ -31,7 +40,7 @@ fn covered(cases: &[Arc<Case>]) -> Result<(), Failed> {
     let has_case = |op: &str, opsets: &std::ops::RangeInclusive<i64>| {
         cases.iter().any(|case| case.op == op && case.opsets.iter().any(|opset| opsets.contains(opset)))
     };
-    let rules = TABLE.iter().filter(|row| !matches!(row.gradient, Gradient::Zero(_) | Gradient::Internal));
+    let rules = TABLE.iter().filter(|row| !matches!(row.gradient, Gradient::Zero(_) | Gradient::Refused(_)));
     let without: Vec<&str> = rules.filter(|row| !has_case(row.op, &row.opsets)).map(|row| row.op).collect();
     if !without.is_empty() {
         return Err(format!("no gradient check for: {}", without.join(", ")).into());
@@ -41,5 +50,18 @@ fn covered(cases: &[Arc<Case>]) -> Result<(), Failed> {
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(format!("two cases are named {:?}", pair[0]).into()),
         None => Ok(()),
+    }
+}
+
+/// `docs/operators.md` is what the table and the node tests say.
+fn documented(cases: &[Case]) -> Result<(), Failed> {
+    let manifest = include_str!("../nodes/manifest.txt");
+    let faults = document::faults(manifest);
+    if !faults.is_empty() {
+        return Err(faults.join("; ").into());
+    }
+    match document::document(cases, manifest) == include_str!("../../docs/operators.md") {
+        true => Ok(()),
+        false => Err("docs/operators.md is out of date; run 'make operators'".into()),
     }
 }

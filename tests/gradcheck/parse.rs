@@ -19,7 +19,8 @@ fn node(text: &str) -> Node {
         Some((op, rest)) => (op, self::attributes(rest.strip_suffix('>').expect("attributes in <>"))),
         None => (head, vec![]),
     };
-    let (inputs, outputs) = (names(inputs), names(outputs));
+    let inputs = if inputs.is_empty() { vec![] } else { names(inputs) };
+    let outputs = names(outputs);
     let (domain, op) = op.rsplit_once('.').unwrap_or(("", op));
     Node { name: String::new(), domain: domain.into(), op: op.into(), inputs, outputs, attributes }
 }
@@ -29,23 +30,29 @@ fn names(text: &str) -> Vec<Option<Name>> {
 }
 
 fn attributes(text: &str) -> Vec<AttributeProto> {
-    let mut depth = 0;
+    let (mut depth, mut quoted) = (0, false);
     let between = |c: char| {
         depth += (c == '[') as i32 - (c == ']') as i32;
-        c == ',' && depth == 0
+        quoted ^= c == '"';
+        c == ',' && depth == 0 && !quoted
     };
     text.split(between).map(|pair| pair.trim().split_once('=').expect("name=value")).map(value).collect()
 }
 
 fn value((name, text): (&str, &str)) -> AttributeProto {
     let int = |text: &str| text.trim().parse::<i64>().expect("an integer");
+    let number = |text: &str| text.parse::<f32>().expect("a number");
     if let Some(list) = text.strip_prefix('[') {
-        let items = list.trim_end_matches(']').split(',').filter(|item| !item.trim().is_empty());
-        return attribute(name, items.map(int).collect::<Vec<i64>>());
+        let items = list.trim_end_matches(']').split(',').map(str::trim).filter(|item| !item.is_empty());
+        return match list.as_bytes() {
+            [b'"', ..] => attribute(name, items.map(|item| item.trim_matches('"')).collect::<Vec<&str>>()),
+            _ if list.contains('.') => attribute(name, items.map(number).collect::<Vec<f32>>()),
+            _ => attribute(name, items.map(int).collect::<Vec<i64>>()),
+        };
     }
     match (text.strip_prefix('"'), text.contains('.')) {
         (Some(string), _) => attribute(name, string.trim_end_matches('"')),
-        (None, true) => attribute(name, text.parse::<f32>().expect("a number")),
+        (None, true) => attribute(name, number(text)),
         (None, false) => attribute(name, int(text)),
     }
 }

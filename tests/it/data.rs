@@ -345,6 +345,8 @@ fn arrays_that_do_not_fit_the_model() {
     expect(open(&path, &scalar).unwrap_err(), Kind::Unsupported, "NoSampleAxis", &["`s`"]);
     expect(open(&path, &[]).unwrap_err(), Kind::Malformed, "NoInputs", &[]);
     let bf16 = [spec("x", DType::BF16, &[None, None])];
+    assert_eq!(whole(&open(&path, &bf16).unwrap()).inputs["x"].dtype(), DType::BF16);
+    let path = folder.file("d.npy", npy(counting(&[3, 2]).mapv(f64::from)));
     expect(open(&path, &bf16).unwrap_err(), Kind::Malformed, "WrongType", &["takes bfloat16", ".safetensors"]);
 }
 

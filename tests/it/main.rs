@@ -3,7 +3,9 @@
 mod autograd;
 mod cli;
 mod data;
+mod gradient;
 mod kernels;
 mod layers;
 mod model;
+mod prepare;
 mod write;

@@ -346,8 +346,8 @@ fn faults_of_the_header_are_named() {
     };
     assert_fault!(with(&|m| m.ir_version = 0), ModelError::NoIrVersion, Malformed, "ir_version");
     assert_fault!(with(&|m| m.opset_import.clear()), ModelError::NoOpset, Malformed, "opset");
-    assert_fault!(with(&|m| m.opset_import[0].version = 12), ModelError::Opset { found: 12 }, Unsupported, "convert");
-    assert_fault!(with(&|m| m.opset_import[0].version = 22), ModelError::Opset { found: 22 }, Unsupported, "13 to 21");
+    assert_fault!(with(&|m| m.opset_import[0].version = 6), ModelError::Opset { found: 6 }, Unsupported, "convert");
+    assert_fault!(with(&|m| m.opset_import[0].version = 27), ModelError::Opset { found: 27 }, Unsupported, "7 to 26");
     let twice = |m: &mut ModelProto| m.opset_import.push(m.opset_import[0].clone());
     assert_fault!(with(&twice), ModelError::TwoOpsets { .. }, Malformed, "two opsets");
 }

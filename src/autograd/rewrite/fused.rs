@@ -112,7 +112,8 @@ fn skipped(node: &Node, tape: &mut Tape, bias: usize) -> Result<Name, GradError>
     Ok(node.input(bias).map_or_else(|| sum.clone(), |bias| tape.add(&sum, bias)))
 }
 
-fn scaled(tape: &mut Tape, normal: &Name, gamma: &Name, beta: Option<&Name>) -> Name {
+/// `x̂ gamma + beta`, the addend optional.
+pub(super) fn scaled(tape: &mut Tape, normal: &Name, gamma: &Name, beta: Option<&Name>) -> Name {
     let y = tape.mul(normal, gamma);
     beta.map_or_else(|| y.clone(), |beta| tape.add(&y, beta))
 }

@@ -1,8 +1,19 @@
 //! Operators written as others that have rules, so that they need no gradient formula of their own. Only the
 //! graph that computes is rewritten, never the model.
 
+pub(super) mod attention;
+pub(super) mod bert;
+pub(super) mod cut;
+pub(super) mod einsum;
 pub(super) mod fused;
+pub(super) mod grid;
+mod heads;
+pub(super) mod loss;
 pub(super) mod normal;
+pub(super) mod places;
+pub(super) mod recurrent;
+pub(super) mod region;
+mod rotary;
 
 use super::{GradError, Tape};
 use crate::graph::{Name, Node};

@@ -1,5 +1,6 @@
 //! Normalisations.
 
+use super::super::rules::window::Windows;
 use super::{GradError, Name, Node, Tape, Values, one};
 use crate::graph::{attribute, normalise};
 use ndarray::{Array2, ArrayD, IxDyn};
@@ -144,19 +145,20 @@ pub(crate) fn lp(node: &Node, tape: &mut Tape) -> Values {
 pub(crate) fn lp_pool(node: &Node, tape: &mut Tape) -> Values {
     let (x, y) = (node.required(0)?, node.output()?);
     let p = node.int("p").unwrap_or(2);
-    if node.int("ceil_mode").unwrap_or(0) != 0 {
-        return Err(GradError::unsupported(node, "ceil_mode is 1"));
-    }
     let kernel: Vec<usize> =
         node.ints("kernel_shape").ok_or_else(|| node.bad("kernel_shape"))?.iter().map(|&k| k.max(1) as usize).collect();
     let channels = tape.shape(x)[1];
     let ones = ArrayD::ones(IxDyn(&[&[channels, 1], &kernel[..]].concat()));
     let ones = tape.constant_floats(tape.dtype(x), ones);
     let power = powered(tape, x, p);
-    let geometry = ["auto_pad", "dilations", "pads", "strides"];
-    let mut attributes: Vec<_> =
-        node.attributes.iter().filter(|a| geometry.contains(&a.name.as_str())).cloned().collect();
-    attributes.push(attribute("group", channels as i64));
+    let windows = Windows::new(node, tape, x, y, kernel)?;
+    let to_i64 = |values: &[usize]| values.iter().map(|&v| v as i64).collect::<Vec<_>>();
+    let attributes = vec![
+        attribute("pads", windows.transposed_pads().0),
+        attribute("strides", to_i64(&windows.geometry.strides)),
+        attribute("dilations", to_i64(&windows.geometry.dilations)),
+        attribute("group", channels as i64),
+    ];
     let kind = (tape.dtype(x), tape.shape(y));
     let total = tape.node("Conv", &[&power, &ones], attributes, kind);
     one(root(tape, &total, p, 0.0))

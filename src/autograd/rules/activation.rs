@@ -20,19 +20,27 @@ pub(super) fn leaky_relu(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -
     Ok(vec![Some(tape.select(&active, &dy, &weak).into())])
 }
 
-/// `y = min(max(x, low), high)`: `dx = dy` where `low <= x <= high`, the bounds included as `torch.clamp`
-/// has it. The bounds get no gradient.
+/// `y = min(max(x, low), high)`: `dhigh = dy` where `max(x, low) > high`, else `dlow = dy` where `x < low`, else
+/// `dx = dy`, the bounds included as `torch.clamp` has it.
 pub(super) fn clip(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let mut dx = first(node, grads)?;
-    let x = node.required(0)?;
-    for (bound, op) in [(node.input(1), "Less"), (node.input(2), "Greater")] {
-        if let Some(bound) = bound {
-            let outside = tape.compare(op, x, bound);
-            let zero = tape.scalar(&dx, 0.0);
-            dx = tape.select(&outside, &zero, &dx);
-        }
-    }
-    Ok(vec![Some(dx.into()), None, None])
+    let (x, low, high) = (node.required(0)?, node.input(1), node.input(2));
+    let (kind, zero) = ((tape.dtype(x), tape.shape(x)), tape.scalar(&dx, 0.0));
+    let mut cut = |tape: &mut Tape, outside: &Name| {
+        let taken = tape.select(outside, &dx, &zero);
+        dx = tape.select(outside, &zero, &dx);
+        Grad::from(taken)
+    };
+    let dhigh = high.map(|high| {
+        let raised = low.map_or_else(|| x.clone(), |low| tape.node("Max", &[x, low], vec![], kind));
+        let above = tape.compare("Greater", &raised, high);
+        cut(tape, &above)
+    });
+    let dlow = low.map(|low| {
+        let below = tape.compare("Less", x, low);
+        cut(tape, &below)
+    });
+    Ok(vec![Some(dx.into()), dlow, dhigh])
 }
 
 /// `y = 1 / (1 + e⁻ˣ)`: `dx = dy y (1 - y)`.

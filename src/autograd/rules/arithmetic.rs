@@ -92,3 +92,13 @@ pub(super) fn reciprocal(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -
     let product = tape.mul(&dy, &square);
     Ok(vec![Some(tape.unary("Neg", &product).into())])
 }
+
+/// `y[i] = start + i delta`: `dstart = Σ dy`, `ddelta = Σ i dy`.
+pub(super) fn range(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let count = tape.shape(&dy)[0];
+    let places = ndarray::Array1::from_iter((0..count).map(|i| i as f64)).into_dyn();
+    let places = tape.constant_floats(tape.dtype(&dy), places);
+    let delta = tape.mul(&dy, &places);
+    Ok(vec![Some(dy.into()), None, Some(delta.into())])
+}

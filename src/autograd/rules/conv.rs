@@ -89,7 +89,7 @@ fn flipped(tape: &mut Tape, w: &Name, windows: &Windows) -> Option<(Name, Vec<i6
     let begin = full.iter().zip(&g.pads).map(|(f, &p)| f - p as i64);
     let end = full.iter().zip(&windows.end).map(|(f, e)| f - e);
     let pads: Vec<i64> = begin.chain(end).collect();
-    if g.strides.iter().any(|&s| s != 1) || pads.iter().any(|&p| p < 0) {
+    if !tape.may_precompute() || g.strides.iter().any(|&s| s != 1) || pads.iter().any(|&p| p < 0) {
         return None;
     }
     let group = g.group;

@@ -132,3 +132,11 @@ pub(super) fn prelu(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gra
     let ds = tape.select(&positive, &zero, &product);
     Ok(vec![Some(dx.into()), Some(ds.into())])
 }
+
+/// `y` is `x` moved towards zero where `|x| > lambd`, else zero: `dx = dy` where `|x| > lambd`.
+pub(super) fn shrink(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let size = tape.unary("Abs", node.required(0)?);
+    let outside = tape.compare_with("Greater", &size, node.float("lambd").unwrap_or(0.5).into());
+    Ok(vec![Some(tape.keep_where(&outside, &dy).into())])
+}

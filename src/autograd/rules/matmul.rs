@@ -1,11 +1,12 @@
 //! Matrix products.
 
 use super::{Grad, GradError, Name, Node, Tape, first};
+use crate::specialise::samples::SampleAxis;
 
 type Grads = Result<Vec<Option<Grad>>, GradError>;
 
 /// `Y = A B` over the last two axes: `dA = dY Bᵀ`, `dB = Aᵀ dY`. An operand of one axis is a row
-/// (left) or a column (right). A right operand of two axes gets the product over all rows at once.
+/// (left) or a column (right).
 pub(super) fn matmul(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let dy = first(node, grads)?;
     let (a, b) = (node.required(0)?, node.required(1)?);
@@ -23,17 +24,53 @@ pub(super) fn matmul(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gr
         full.push(1);
     }
     let dy = tape.reshape(&dy, &full);
+    let db = product(tape, b, &matrix_a, &dy);
     let b_t = tape.swap_last(&matrix_b);
-    let da = tape.matmul(&dy, &b_t);
-    let da = if shape_a.len() == 1 { Grad::Reshaped { value: da, shape: row(&shape_a) } } else { da.into() };
-    if shape_b.len() <= 2 && tape.shape(&matrix_a)[..] == [&full[..full.len() - 1], &shape_b[..1]].concat() {
-        let product = Grad::Product { left: matrix_a, right: dy };
-        return Ok(vec![Some(da), Some(product)]);
-    }
-    let a_t = tape.swap_last(&matrix_a);
-    let db = tape.matmul(&a_t, &dy);
-    let db = if shape_b.len() == 1 { Grad::Reshaped { value: db, shape: column(&shape_b) } } else { db.into() };
+    let da = if tape.is_weight(a) {
+        let dy_t = tape.swap_last(&dy);
+        product(tape, a, &dy_t, &b_t)
+    } else {
+        tape.matmul(&dy, &b_t).into()
+    };
+    let reshaped = |grad: Grad, shape: Vec<usize>| match grad {
+        Grad::Value(value) => Grad::Reshaped { value, shape },
+        other => other,
+    };
+    let da = if shape_a.len() == 1 { reshaped(da, row(&shape_a)) } else { da };
+    let db = if shape_b.len() == 1 { reshaped(db, column(&shape_b)) } else { db };
     Ok(vec![Some(da), Some(db)])
+}
+
+/// `leftᵀ right` over the last two axes, the gradient of `of`. An operand of at most two axes gets the product over
+/// all rows at once; a stack of weights gets one for each sample, where the samples lie on the rows.
+fn product(tape: &mut Tape, of: &Name, left: &Name, right: &Name) -> Grad {
+    let rows = |tape: &Tape, value: &Name| tape.shape(value)[..tape.rank(value) - 1].to_vec();
+    let aligned = rows(tape, left) == rows(tape, right);
+    if tape.rank(of) <= 2 && aligned {
+        return Grad::Product { left: left.clone(), right: right.clone() };
+    }
+    let (mut left, mut right) = (left.clone(), right.clone());
+    let found = [&left, &right].map(|v| tape.facts.sample_axis(v));
+    if let [Some(found), Some(other)] = found
+        && tape.is_weight(of)
+        && (aligned && found == other && found.axis == tape.rank(&left) - 2)
+    {
+        left = samples_first(tape, &left, found);
+        right = samples_first(tape, &right, found);
+    }
+    let left = tape.swap_last(&left);
+    tape.matmul(&left, &right).into()
+}
+
+/// The samples moved from the rows, the last axis but one, to an axis of their own before all others.
+fn samples_first(tape: &mut Tape, value: &Name, found: SampleAxis) -> Name {
+    let (shape, batch) = (tape.shape(value), tape.batch());
+    let (leading, columns) = (&shape[..found.axis], shape[found.axis + 1]);
+    let apart = tape.reshape(value, &[leading, &[found.outer, batch, found.inner, columns]].concat());
+    let n = leading.len() + 1;
+    let perm: Vec<usize> = std::iter::once(n).chain((0..n + 3).filter(|&i| i != n)).collect();
+    let moved = tape.transpose(&apart, &perm);
+    tape.reshape(&moved, &[&[batch], leading, &[found.outer * found.inner, columns]].concat())
 }
 
 /// `Y = alpha A' B' + beta C`: `dA' = alpha dY B'ᵀ`, `dB' = alpha A'ᵀ dY`, `dC = beta dY`.
@@ -42,13 +79,18 @@ pub(super) fn gemm(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grad
     let (a, b) = (node.required(0)?, node.required(1)?);
     let flag = |name: &str| node.int(name).unwrap_or(0) != 0;
     let scaled = tape.scale(&dy, node.float("alpha").unwrap_or(1.0).into());
-    let (a_rows, b_cols) = (
-        if flag("transA") { tape.swap_last(a) } else { a.clone() },
-        if flag("transB") { b.clone() } else { tape.swap_last(b) },
-    );
-    let da = tape.matmul(&scaled, &b_cols);
-    let da = if flag("transA") { tape.swap_last(&da) } else { da };
-    let (left, right) = if flag("transB") { (scaled, a_rows) } else { (a_rows, scaled) };
+    let turned = |tape: &mut Tape, value: &Name, turn: bool| if turn { tape.swap_last(value) } else { value.clone() };
+    let (trans_a, trans_b) = (flag("transA"), flag("transB"));
+    let b_t = turned(tape, b, !trans_b);
+    let da = if tape.is_weight(a) {
+        let dy_t = tape.swap_last(&scaled);
+        if trans_a { Grad::Product { left: b_t, right: dy_t } } else { Grad::Product { left: dy_t, right: b_t } }
+    } else {
+        let da = tape.matmul(&scaled, &b_t);
+        turned(tape, &da, trans_a).into()
+    };
+    let a_rows = turned(tape, a, trans_a);
+    let (left, right) = if trans_b { (scaled, a_rows) } else { (a_rows, scaled) };
     let dc = tape.scale(&dy, node.float("beta").unwrap_or(1.0).into());
-    Ok(vec![Some(da.into()), Some(Grad::Product { left, right }), Some(dc.into())])
+    Ok(vec![Some(da), Some(Grad::Product { left, right }), Some(dc.into())])
 }

@@ -5,23 +5,30 @@
 //! add up, undo broadcasts, filter types or make names: the driver does.
 
 mod activation;
+mod along;
 mod arithmetic;
 mod attend;
 mod conv;
 mod curve;
+mod image;
+mod interpolate;
 mod matmul;
 mod normalisation;
 mod norms;
+pub mod notes;
 mod pool;
+pub(super) mod quantise;
 mod rearrange;
 mod reduce;
+mod resize;
+mod scatter;
 mod select;
 mod shape;
 mod trigonometry;
 mod variadic;
-mod window;
+pub(super) mod window;
 
-use super::rewrite::{fused, normal};
+use super::rewrite::{attention, bert, cut, einsum, fused, grid, loss, normal, places, recurrent, region};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -37,10 +44,10 @@ pub enum Gradient {
     Rule(Rule),
     /// The node is replaced by others before the reverse pass.
     Rewrite(Rewrite),
-    /// Rules write it and its sample layout is known; one that the model holds has no gradient.
-    Internal,
     /// The gradient is zero wherever it exists, for this reason.
     Zero(&'static str),
+    /// There is none here, for this reason.
+    Refused(&'static str),
 }
 
 /// One operator.
@@ -62,8 +69,8 @@ impl Row {
     }
 }
 
-/// Opsets that the rules were written for.
-const OPSETS: RangeInclusive<i64> = 13..=24;
+/// Opsets that the rules were written for; graphs of older ones are raised before.
+const OPSETS: RangeInclusive<i64> = 13..=26;
 
 const fn row(op: &'static str, rule: Rule, samples: SampleRule, weights: &'static [(usize, &'static str)]) -> Row {
     Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Rule(rule), samples, weights }
@@ -71,6 +78,10 @@ const fn row(op: &'static str, rule: Rule, samples: SampleRule, weights: &'stati
 
 const fn zero(op: &'static str, reason: &'static str, samples: SampleRule) -> Row {
     Row { domain: "", op, opsets: OPSETS, gradient: Gradient::Zero(reason), samples, weights: &[] }
+}
+
+const fn refused(op: &'static str, reason: &'static str) -> Row {
+    Row { gradient: Gradient::Refused(reason), ..zero(op, "", samples::never) }
 }
 
 /// A row of an operator that is replaced by others, which then tell how the samples lie.
@@ -92,22 +103,32 @@ impl Row {
 
 const MICROSOFT: &str = "com.microsoft";
 
-const fn internal(op: &'static str, samples: SampleRule) -> Row {
-    Row { gradient: Gradient::Internal, ..zero(op, "", samples) }
-}
-
 const STEP: &str = "piecewise constant";
 const TRUTH: &str = "its output is a truth value";
 const INDEX: &str = "its output is an index";
+const INTEGER: &str = "its operands are integers";
+const INTEGERS: &str = "it computes in integers, in place of QuantizeLinear and DequantizeLinear";
+const RANDOM: &str = "its output is random";
 const SHAPE: &str = "its output depends on shapes alone";
 
 const ADDEND: &[(usize, &str)] = &[(0, "addend"), (1, "addend")];
 const ADDENDS: &[(usize, &str)] = &[(usize::MAX, "addend")];
 const FACTOR: &[(usize, &str)] = &[(0, "factor"), (1, "factor")];
 const CONV: &[(usize, &str)] = &[(1, "convolution weight"), (2, "convolution bias")];
+const EMBEDDING: &[(usize, &str)] = &[
+    (2, "embedding table"),
+    (3, "embedding table"),
+    (4, "embedding table"),
+    (5, "normalisation scale"),
+    (6, "normalisation bias"),
+];
 const GEMM: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix"), (2, "bias")];
 const MATRIX: &[(usize, &str)] = &[(0, "matrix"), (1, "matrix")];
+const MATRICES: &[(usize, &str)] = &[(usize::MAX, "matrix")];
 const NORM: &[(usize, &str)] = &[(1, "normalisation scale"), (2, "normalisation bias")];
+const PROJECTION: &[(usize, &str)] = &[(1, "matrix"), (2, "bias")];
+const RECURRENT: &[(usize, &str)] =
+    &[(1, "recurrent weight"), (2, "recurrent weight"), (3, "recurrent bias"), (7, "peephole weight")];
 const SLOPE: &[(usize, &str)] = &[(1, "slope")];
 const SCALE: &[(usize, &str)] = &[(1, "normalisation scale")];
 const SKIP: &[(usize, &str)] = &[(2, "normalisation scale"), (3, "normalisation bias"), (4, "bias")];
@@ -121,15 +142,21 @@ pub static TABLE: &[Row] = &[
     row("Acos", trigonometry::acos, samples::elementwise, &[]),
     row("Acosh", trigonometry::acosh, samples::elementwise, &[]),
     row("Add", arithmetic::add, samples::elementwise, ADDEND),
+    rewritten("AffineGrid", grid::affine, &[]).at(20..=26),
     row("Asin", trigonometry::asin, samples::elementwise, &[]),
     row("Asinh", trigonometry::asinh, samples::elementwise, &[]),
     row("Atan", trigonometry::atan, samples::elementwise, &[]),
     row("Atanh", trigonometry::atanh, samples::elementwise, &[]),
+    rewritten("Attention", attention::attention, &[]).at(23..=26),
     row("AveragePool", pool::average, samples::first_axis, &[]),
     row("BatchNormalization", normalisation::batch, samples::not_channels, NORM),
     row("Cast", shape::same, samples::elementwise, &[]),
+    row("CastLike", shape::same, samples::elementwise, &[]),
     row("Celu", curve::celu, samples::elementwise, &[]),
+    rewritten("CenterCropPad", cut::center, &[]),
     row("Clip", activation::clip, samples::elementwise, &[]),
+    row("Col2Im", image::col2im, samples::first_axis, &[]).at(18..=26),
+    rewritten("Compress", cut::compress, &[]),
     row("Concat", select::concat, samples::along_axis, TOKENS),
     row("Conv", conv::conv, samples::first_axis, CONV),
     row("Cos", trigonometry::cos, samples::elementwise, &[]),
@@ -137,26 +164,33 @@ pub static TABLE: &[Row] = &[
     row("CumSum", rearrange::cum_sum, samples::axes::mixes_axis_input, &[]),
     row("DepthToSpace", rearrange::depth_to_space, samples::first_axis, &[]),
     row("ConvTranspose", conv::transposed_forward, samples::first_axis, CONV),
+    row("DequantizeLinear", quantise::dequantise, samples::elementwise, &[]),
+    row("Det", image::determinant, samples::axes::determinants, &[]),
     row("Div", arithmetic::div, samples::elementwise, &[]),
     row("Dropout", shape::dropout, samples::elementwise, &[]),
+    rewritten("Einsum", einsum::einsum, MATRICES),
     row("Elu", curve::elu, samples::elementwise, &[]),
     row("Erf", activation::erf, samples::elementwise, &[]),
     row("Exp", arithmetic::exp, samples::elementwise, &[]),
     row("Expand", shape::same, samples::elementwise, TOKEN),
     row("Flatten", shape::reshape, samples::flat_order, &[]),
     row("Gather", select::gather, samples::gather, TABLE_ROWS),
-    row("GatherElements", rearrange::gather_elements, samples::scatter_elements, &[]),
+    row("GatherElements", scatter::gather_elements, samples::scatter_elements, &[]),
+    rewritten("GatherND", places::gather, TABLE_ROWS),
     row("Gelu", activation::gelu, samples::elementwise, &[]),
     row("Gemm", matmul::gemm, samples::gemm, GEMM),
     row("GlobalAveragePool", pool::global_average, samples::first_axis, &[]),
     row("GlobalMaxPool", rearrange::global_max, samples::first_axis, &[]),
     row("HardSigmoid", curve::hard_sigmoid, samples::elementwise, &[]),
     row("HardSwish", curve::hard_swish, samples::elementwise, &[]),
+    rewritten("GRU", recurrent::gru, RECURRENT),
     rewritten("GlobalLpPool", normal::global_lp_pool, &[]),
-    rewritten("GroupNormalization", normal::group, NORM).at(18..=24),
+    rewritten("GridSample", grid::sample, &[]),
+    rewritten("GroupNormalization", normal::group, NORM).at(18..=26),
     row("Identity", shape::same, samples::elementwise, &[]),
     rewritten("InstanceNormalization", normal::instance, NORM),
     rewritten("LRN", normal::local_response, &[]),
+    rewritten("LSTM", recurrent::lstm, RECURRENT),
     row("LayerNormalization", normalisation::layer, samples::mixes_from_axis, NORM),
     row("LeakyRelu", activation::leaky_relu, samples::elementwise, &[]),
     row("Log", arithmetic::log, samples::elementwise, &[]),
@@ -166,6 +200,7 @@ pub static TABLE: &[Row] = &[
     row("MatMul", matmul::matmul, samples::matmul, MATRIX),
     row("Max", variadic::extreme, samples::elementwise, &[]),
     row("MaxPool", pool::max, samples::first_axis, &[]),
+    row("MaxUnpool", image::max_unpool, samples::axes::unpool, &[]),
     row("Mean", variadic::mean, samples::elementwise, ADDENDS),
     row("Min", variadic::extreme, samples::elementwise, &[]),
     row("Mish", curve::mish, samples::elementwise, &[]),
@@ -173,10 +208,15 @@ pub static TABLE: &[Row] = &[
     rewritten("MeanVarianceNormalization", normal::mean_variance, &[]),
     row("Mul", arithmetic::mul, samples::elementwise, FACTOR),
     row("Neg", arithmetic::neg, samples::elementwise, &[]),
+    rewritten("NegativeLogLikelihoodLoss", loss::negative_log_likelihood, &[]),
+    row("OneHot", select::one_hot, samples::axes::one_hot, &[]),
     row("PRelu", curve::prelu, samples::elementwise, SLOPE),
     row("Pad", select::pad, samples::pad, &[]),
     row("Pow", arithmetic::pow, samples::elementwise, &[]),
-    rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=24),
+    rewritten("RMSNormalization", normal::root_mean_square, SCALE).at(23..=26),
+    row("Range", arithmetic::range, samples::never, &[]),
+    row("QuantizeLinear", quantise::quantise, samples::elementwise, &[]),
+    rewritten("RNN", recurrent::rnn, RECURRENT),
     row("Reciprocal", arithmetic::reciprocal, samples::elementwise, &[]),
     row("ReduceL1", norms::l1, samples::reduction, &[]),
     row("ReduceL2", norms::l2, samples::reduction, &[]),
@@ -190,13 +230,21 @@ pub static TABLE: &[Row] = &[
     row("ReduceSumSquare", norms::sum_square, samples::reduction, &[]),
     row("Relu", activation::relu, samples::elementwise, &[]),
     row("Reshape", shape::reshape, samples::flat_order, &[]),
+    rewritten("RoiAlign", region::align, &[]),
+    row("ScatterElements", scatter::scatter_elements, samples::scatter_elements, TOKENS),
+    rewritten("ScatterND", places::scatter, TOKENS),
+    row("Resize", resize::resize, samples::axes::resize, &[]),
+    row("ReverseSequence", image::reverse_sequence, samples::axes::reversed, &[]),
+    rewritten("RotaryEmbedding", attention::rotary, &[]).at(23..=26),
     row("Selu", curve::selu, samples::elementwise, &[]),
+    row("Shrink", curve::shrink, samples::elementwise, &[]),
     row("Sigmoid", activation::sigmoid, samples::elementwise, &[]),
     row("Sin", trigonometry::sin, samples::elementwise, &[]),
     row("Sinh", trigonometry::sinh, samples::elementwise, &[]),
     rewritten("SimplifiedLayerNormalization", normal::root_mean_square, SCALE),
     row("Slice", select::slice, samples::slice, &[]),
     row("Softmax", attend::softmax, samples::mixes_axis, &[]),
+    rewritten("SoftmaxCrossEntropyLoss", loss::cross_entropy, &[]),
     row("Softplus", curve::softplus, samples::elementwise, &[]),
     row("Softsign", curve::softsign, samples::elementwise, &[]),
     row("SpaceToDepth", rearrange::space_to_depth, samples::first_axis, &[]),
@@ -210,24 +258,42 @@ pub static TABLE: &[Row] = &[
     row("Tanh", activation::tanh, samples::elementwise, &[]),
     row("ThresholdedRelu", curve::thresholded_relu, samples::elementwise, &[]),
     row("Tile", rearrange::tile, samples::axes::tile, &[]),
-    row("TopK", rearrange::top_k, samples::mixes_axis, &[]),
+    row("TopK", scatter::top_k, samples::mixes_axis, &[]),
     row("Transpose", shape::transpose, samples::transpose, &[]),
     row("Trilu", rearrange::trilu, samples::axes::matrices, &[]),
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
     row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
+    refused("ConvInteger", INTEGERS),
+    refused("DynamicQuantizeLinear", INTEGERS),
+    refused("MatMulInteger", INTEGERS),
+    refused("QLinearConv", INTEGERS),
+    refused("QLinearMatMul", INTEGERS),
+    rewritten("Attention", bert::attention, PROJECTION).of_microsoft(),
     rewritten("BiasGelu", fused::gelu, &[(1, "bias")]).of_microsoft(),
+    rewritten("EmbedLayerNormalization", bert::embed_layer, EMBEDDING).of_microsoft(),
     rewritten("FastGelu", fused::fast_gelu, &[(1, "bias")]).of_microsoft(),
     rewritten("FusedConv", fused::conv, CONV).of_microsoft(),
     rewritten("FusedMatMul", fused::matmul, MATRIX).of_microsoft(),
     rewritten("Gelu", fused::gelu, &[]).of_microsoft(),
+    rewritten("MultiHeadAttention", bert::multi_head, &[(3, "bias")]).of_microsoft(),
     rewritten("QuickGelu", fused::quick_gelu, &[]).of_microsoft(),
+    rewritten("RotaryEmbedding", bert::rotary, &[]).of_microsoft(),
     rewritten("SkipLayerNormalization", fused::skip_layer, SKIP).of_microsoft(),
     rewritten("SkipSimplifiedLayerNormalization", fused::skip_simplified, SKIP_SIMPLE).of_microsoft(),
+    rewritten("TransposeMatMul", fused::matmul, MATRIX).of_microsoft(),
     zero("And", TRUTH, samples::elementwise),
     zero("ArgMax", INDEX, samples::reduction),
     zero("ArgMin", INDEX, samples::reduction),
+    zero("Bernoulli", RANDOM, samples::elementwise),
+    zero("BitShift", INTEGER, samples::elementwise),
+    zero("BitwiseAnd", INTEGER, samples::elementwise),
+    zero("BitwiseNot", INTEGER, samples::elementwise),
+    zero("BitwiseOr", INTEGER, samples::elementwise),
+    zero("BitwiseXor", INTEGER, samples::elementwise),
     zero("Ceil", STEP, samples::elementwise),
+    zero("ConstantOfShape", SHAPE, samples::never),
     zero("Equal", TRUTH, samples::elementwise),
+    zero("EyeLike", SHAPE, samples::never),
     zero("Floor", STEP, samples::elementwise),
     zero("Greater", TRUTH, samples::elementwise),
     zero("GreaterOrEqual", TRUTH, samples::elementwise),
@@ -236,15 +302,18 @@ pub static TABLE: &[Row] = &[
     zero("IsNaN", TRUTH, samples::elementwise),
     zero("Less", TRUTH, samples::elementwise),
     zero("LessOrEqual", TRUTH, samples::elementwise),
+    zero("Multinomial", RANDOM, samples::never),
+    zero("NonMaxSuppression", INDEX, samples::never),
+    zero("NonZero", INDEX, samples::never),
     zero("Not", TRUTH, samples::elementwise),
     zero("Or", TRUTH, samples::elementwise),
+    zero("RandomNormalLike", RANDOM, samples::never),
+    zero("RandomUniformLike", RANDOM, samples::never),
     zero("Round", STEP, samples::elementwise),
     zero("Shape", SHAPE, samples::never),
     zero("Sign", STEP, samples::elementwise),
     zero("Size", SHAPE, samples::never),
     zero("Xor", TRUTH, samples::elementwise),
-    // Written by rules, never differentiated.
-    internal("ScatterElements", samples::scatter_elements),
 ];
 
 /// The row of a node's operator at the graph's opset of the default domain.

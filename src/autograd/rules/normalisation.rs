@@ -5,7 +5,8 @@ use super::{Grad, GradError, Name, Node, Tape, first};
 type Grads = Result<Vec<Option<Grad>>, GradError>;
 
 /// Inference form: `y = scale x̂ + B`, `x̂ = (x - mean) / √(var + ε)`, per channel (axis 1):
-/// `dx = dy scale / √(var + ε)`, `dscale = Σ dy x̂`, `dB = Σ dy`. Mean and variance are statistics, not weights.
+/// `dx = dy scale / √(var + ε)`, `dscale = Σ dy x̂`, `dB = Σ dy`, `dmean = -Σ dx`, `dvar = -Σ dx x̂ / 2√(var + ε)`.
+/// Mean and variance are statistics, not weights.
 pub(super) fn batch(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     if node.int("training_mode").unwrap_or(0) != 0 {
         return Err(GradError::unsupported(node, "it computes statistics over the batch (training mode)"));
@@ -25,20 +26,20 @@ pub(super) fn batch(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gra
     let centred = tape.sub(x, &mean);
     let normal = tape.div(&centred, &deviation);
     let dscale = tape.mul(&dy, &normal);
-    Ok(vec![
-        Some(dx.into()),
-        Some(Grad::Reshaped { value: dscale, shape: aligned.clone() }),
-        Some(Grad::Reshaped { value: dy, shape: aligned }),
-        None,
-        None,
-    ])
+    let dmean = tape.unary("Neg", &dx);
+    let steep = tape.mul(&dmean, &normal);
+    let twice = tape.scale(&deviation, 2.0);
+    let dvariance = tape.div(&steep, &twice);
+    let each = |value: Name| Some(Grad::Reshaped { value, shape: aligned.clone() });
+    Ok(vec![Some(dx.into()), each(dscale), each(dy), each(dmean), each(dvariance)])
 }
 
 /// `y = scale x̂ + B`, `x̂ = (x - mean) r`, `r = 1 / √(var + ε)` over the axes from `axis`:
-/// with `g = dy scale`, `dx = r (g - mean(g) - x̂ mean(g x̂))`; `dscale = dy x̂`, `dB = dy`.
+/// with `g = dy scale`, `dx = r (g - mean(g) - x̂ mean(g x̂))`; `dscale = dy x̂`, `dB = dy`. The other outputs, of `n`
+/// elements each: `dx = dmean / n - dr r² x̂ / n`.
 pub(super) fn layer(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
-    let dy = first(node, grads)?;
     let x = node.required(0)?;
+    let dy = grads.first().cloned().flatten().unwrap_or_else(|| tape.zeros(x, &tape.shape(x)));
     let rank = tape.rank(x);
     let axes: Vec<usize> = (node.axis("axis", -1, rank)?..rank).collect();
     let mean = tape.mean(x, &axes);
@@ -55,7 +56,21 @@ pub(super) fn layer(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gra
     let along = tape.mul(&normal, &mean_projected);
     let inner = tape.sub(&g, &mean_g);
     let inner = tape.sub(&inner, &along);
-    let dx = tape.div(&inner, &deviation);
+    let mut dx = tape.div(&inner, &deviation);
+    let share = axes.iter().map(|&axis| 1.0 / tape.shape(x)[axis] as f64).product();
+    let other = |tape: &mut Tape, slot: usize| {
+        let grad = grads.get(slot)?.as_ref()?;
+        let grad = tape.cast(grad, tape.dtype(x));
+        Some(tape.scale(&grad, share))
+    };
+    if let Some(dmean) = other(tape, 1) {
+        dx = tape.add(&dx, &dmean);
+    }
+    if let Some(droot) = other(tape, 2) {
+        let steep = tape.div(&normal, &shifted);
+        let steep = tape.mul(&steep, &droot);
+        dx = tape.sub(&dx, &steep);
+    }
     let dscale = tape.mul(&dy, &normal);
     Ok(vec![Some(dx.into()), Some(dscale.into()), Some(dy.into())])
 }

@@ -1,11 +1,12 @@
 //! Pooling.
 
 use super::conv::transposed;
+use super::image::within_samples;
+use super::scatter::Places;
 use super::window::Windows;
 use super::{Grad, GradError, Name, Node, Tape, first};
-use crate::graph::attribute;
-use crate::tensor::{DType, Tensor};
-use ndarray::{Array1, ArrayD, IxDyn};
+use crate::tensor::DType;
+use ndarray::{ArrayD, IxDyn};
 
 type Grads = Result<Vec<Option<Grad>>, GradError>;
 
@@ -68,24 +69,20 @@ pub(super) fn global_average(node: &Node, grads: &[Option<Name>], tape: &mut Tap
 }
 
 /// `dy` goes to the position of the maximum, the first of equal ones. The node is asked for its second
-/// output, the flat positions in the whole tensor; taken sample by sample they stay apart.
+/// output, the flat positions in the whole tensor; taken sample by sample they stay apart. With `storage_order` 1
+/// positions count along the first spatial axis first.
 pub(super) fn max(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let dy = first(node, grads)?;
-    let x = node.required(0)?;
-    if node.int("storage_order").unwrap_or(0) != 0 {
-        return Err(GradError::unsupported(node, "storage_order is 1"));
-    }
-    let (from, to) = (tape.shape(x), tape.shape(&dy));
+    let (from, to) = (tape.shape(node.required(0)?), tape.shape(&dy));
     let (size, count) = (from[1..].iter().product::<usize>(), to[1..].iter().product::<usize>());
     let indices = tape.second_output(node, DType::I64, &to);
-    let offsets = Array1::from_iter((0..from[0]).map(|n| (n * size) as i64));
-    let offsets = tape.constant(Tensor::I64(offsets.into_shape_with_order(IxDyn(&[from[0], 1])).unwrap_or_default()));
-    let indices = tape.reshape(&indices, &[from[0], count]);
-    let indices = tape.sub(&indices, &offsets);
+    let indices = within_samples(tape, &indices, from[0], [count, size]);
     let updates = tape.reshape(&dy, &[from[0], count]);
-    let zeros = tape.zeros(&dy, &[from[0], size]);
-    let attributes = vec![attribute("axis", 1), attribute("reduction", "add")];
-    let kind = (tape.dtype(&dy), vec![from[0], size]);
-    let dx = tape.node("ScatterElements", &[&zeros, &indices, &updates], attributes, kind);
-    Ok(vec![Some(tape.reshape(&dx, &from).into())])
+    let dx = Places { axis: 1, indices }.add(tape, &[from[0], size], &updates);
+    if node.int("storage_order").unwrap_or(0) == 0 {
+        return Ok(vec![Some(tape.reshape(&dx, &from).into())]);
+    }
+    let perm: Vec<usize> = [0, 1].into_iter().chain((2..from.len()).rev()).collect();
+    let dx = tape.reshape(&dx, &perm.iter().map(|&i| from[i]).collect::<Vec<_>>());
+    Ok(vec![Some(tape.transpose(&dx, &perm).into())])
 }

@@ -1,5 +1,6 @@
-//! Operators that repeat, accumulate, mask or regroup elements, or pick them by indices.
+//! Operators that repeat, accumulate, mask or regroup elements.
 
+use super::scatter::Places;
 use super::{Grad, GradError, Name, Node, Tape, first};
 use crate::graph::attribute;
 use crate::tensor::DType;
@@ -70,24 +71,6 @@ fn block(node: &Node) -> Result<usize, GradError> {
     size.ok_or_else(|| node.bad("blocksize").into())
 }
 
-/// `dy` is added at the places that `indices` picked along the axis.
-pub(super) fn gather_elements(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
-    let dy = first(node, grads)?;
-    let shape = tape.shape(node.required(0)?);
-    let axis = node.axis("axis", 0, shape.len())?;
-    Ok(vec![Some(scatter(tape, &shape, axis, node.required(1)?, &dy).into()), None])
-}
-
-/// `dy` is added at the places of the largest (smallest) elements, which the second output tells.
-pub(super) fn top_k(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
-    let dy = first(node, grads)?;
-    let shape = tape.shape(node.required(0)?);
-    let axis = node.axis("axis", -1, shape.len())?;
-    let to = tape.shape(&dy);
-    let indices = tape.second_output(node, DType::I64, &to);
-    Ok(vec![Some(scatter(tape, &shape, axis, &indices, &dy).into()), None])
-}
-
 /// `y = max x` over the spatial axes: `dy` goes to the first of equal elements, as `max_pool` has it.
 pub(super) fn global_max(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let dy = first(node, grads)?;
@@ -97,13 +80,6 @@ pub(super) fn global_max(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -
     let attributes = vec![attribute("axis", 2), attribute("keepdims", 1)];
     let place = tape.node("ArgMax", &[&x], attributes, (DType::I64, vec![flat[0], flat[1], 1]));
     let updates = tape.reshape(&dy, &[flat[0], flat[1], 1]);
-    let dx = scatter(tape, &flat, 2, &place, &updates);
+    let dx = Places { axis: 2, indices: place }.add(tape, &flat, &updates);
     Ok(vec![Some(tape.reshape(&dx, &from).into())])
-}
-
-fn scatter(tape: &mut Tape, shape: &[usize], axis: usize, indices: &Name, dy: &Name) -> Name {
-    let zeros = tape.zeros(dy, shape);
-    let attributes = vec![attribute("axis", axis as i64), attribute("reduction", "add")];
-    let kind = (tape.dtype(dy), shape.to_vec());
-    tape.node("ScatterElements", &[&zeros, indices, dy], attributes, kind)
 }

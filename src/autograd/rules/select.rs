@@ -1,8 +1,10 @@
 //! Operators that put values together, cut them or pick from them.
 
+use super::along::multiplied;
 use super::{Grad, GradError, Name, Node, Tape, first};
 use crate::graph::{attribute, normalise};
 use crate::tensor::DType;
+use ndarray::Array2;
 
 type Grads = Result<Vec<Option<Grad>>, GradError>;
 
@@ -124,13 +126,11 @@ pub(super) fn select(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gr
     Ok(vec![None, Some(da.into()), Some(db.into())])
 }
 
-/// `dx` is `dy` without the border, for a constant border.
+/// `dx` is `dy` without the border, for a constant border; each element of another border adds its `dy` to the
+/// element that it repeats.
 pub(super) fn pad(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
-    let mode = node.string("mode").unwrap_or("constant");
-    if mode != "constant" {
-        return Err(GradError::unsupported(node, format!("mode is {mode}")));
-    }
-    let mut dx = first(node, grads)?;
+    let dy = first(node, grads)?;
+    let mut dx = dy.clone();
     let from = tape.shape(node.required(0)?);
     let pads = tape.integers(node, node.required(1)?)?;
     let axes = match node.input(3) {
@@ -140,10 +140,67 @@ pub(super) fn pad(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads
     for (i, &axis) in axes.iter().enumerate() {
         let axis = normalise(axis, from.len()).ok_or_else(|| node.bad("axes"))?;
         let (before, after) = (pads[i], *pads.get(axes.len() + i).ok_or_else(|| node.bad("pads"))?);
-        // A negative border cut elements off; they get zeros.
-        dx = tape.pad(&dx, axis, (-before).max(0) as usize, (-after).max(0) as usize);
-        let start = before.max(0) as usize;
-        dx = tape.slice(&dx, axis, start, start + from[axis]);
+        if (before, after) == (0, 0) {
+            continue;
+        }
+        match node.string("mode").unwrap_or("constant") {
+            "constant" => {
+                // A negative border cut elements off; they get zeros.
+                dx = tape.pad(&dx, axis, (-before).max(0) as usize, (-after).max(0) as usize);
+                let start = before.max(0) as usize;
+                dx = tape.slice(&dx, axis, start, start + from[axis]);
+            }
+            _ if before < 0 || after < 0 => {
+                return Err(GradError::unsupported(node, "a border that repeats elements is negative"));
+            }
+            mode => {
+                let repeated = repeated(mode, from[axis] as i64).ok_or_else(|| node.bad("mode"))?;
+                let mut matrix = Array2::zeros((tape.shape(&dx)[axis], from[axis]));
+                for row in 0..matrix.nrows() {
+                    matrix[[row, repeated(row as i64 - before) as usize]] = 1.0;
+                }
+                dx = multiplied(tape, &dx, axis, &matrix);
+            }
+        }
     }
-    Ok(vec![Some(dx.into()), None, None, None])
+    let dvalue = border(node, &dy, &dx, tape);
+    Ok(vec![Some(dx.into()), None, dvalue, None])
+}
+
+/// What of `dy` belongs to the value that fills a border: all but `dx`.
+fn border(node: &Node, dy: &Name, dx: &Name, tape: &mut Tape) -> Option<Grad> {
+    node.input(2).filter(|_| node.string("mode").unwrap_or("constant") == "constant")?;
+    let zero = tape.scalar(dx, 0.0);
+    let operands: Vec<&Name> = [dx, node.input(1)?, &zero].into_iter().chain(node.input(3)).collect();
+    let inside = tape.node("Pad", &operands, vec![], (tape.dtype(dy), tape.shape(dy)));
+    Some(tape.sub(dy, &inside).into())
+}
+
+/// `y = values[1]` at the index, `values[0]` elsewhere: each value gets `dy` where it was taken.
+pub(super) fn one_hot(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
+    let dy = first(node, grads)?;
+    let shape = tape.shape(&dy);
+    let axis = node.axis("axis", -1, shape.len())?;
+    let indices = tape.cast(node.required(0)?, DType::I64);
+    let (depth, bounds) = (tape.constant_integers(&[shape[axis] as i64]), tape.constant_integers(&[0, 1]));
+    let attributes = vec![attribute("axis", axis as i64)];
+    let hot = tape.node("OneHot", &[&indices, &depth, &bounds], attributes, (DType::I64, shape.clone()));
+    let hot = tape.cast(&hot, tape.dtype(&dy));
+    let on = tape.mul(&dy, &hot);
+    let off = tape.sub(&dy, &on);
+    let apart = [&shape[..], &[1]].concat();
+    let parts = [off, on].map(|part| tape.reshape(&part, &apart));
+    let both = tape.concat(&[&parts[0], &parts[1]], shape.len());
+    Ok(vec![None, None, Some(both.into())])
+}
+
+/// The place within an axis that a place outside repeats.
+fn repeated(mode: &str, length: i64) -> Option<impl Fn(i64) -> i64> {
+    let mode = ["edge", "wrap", "reflect"].into_iter().position(|m| m == mode)?;
+    let period = (2 * length - 2).max(1);
+    Some(move |place: i64| match mode {
+        0 => place.clamp(0, length - 1),
+        1 => place.rem_euclid(length),
+        _ => (length - 1) - (place.rem_euclid(period) - (length - 1)).abs(),
+    })
 }

@@ -5,11 +5,12 @@ use crate::tensor::Tensor;
 
 type Grads = Result<Vec<Option<Grad>>, GradError>;
 
-/// `dx = dy`, in the type of `x`; broadcasting is undone by the driver.
+/// `dx = dy`, in the type of `x` where that has fractions; broadcasting is undone by the driver.
 pub(super) fn same(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let dy = first(node, grads)?;
     let dtype = tape.dtype(node.required(0)?);
-    Ok(vec![Some(tape.cast(&dy, dtype).into()), None])
+    let dx = if dtype.is_float() { tape.cast(&dy, dtype) } else { dy };
+    Ok(vec![Some(dx.into()), None])
 }
 
 /// `dx = dy` in the shape of `x`.

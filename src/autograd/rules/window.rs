@@ -5,7 +5,7 @@ use crate::autograd::ConvGeometry;
 use crate::graph::Name;
 
 /// Windows of an input slid over its spatial axes.
-pub(super) struct Windows {
+pub(in crate::autograd) struct Windows {
     /// Sizes of the spatial axes of the input and of the output.
     pub input: Vec<usize>,
     pub output: Vec<usize>,

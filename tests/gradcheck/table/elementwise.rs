@@ -41,6 +41,14 @@ pub fn cases() -> Vec<Case> {
             .number("lo", -0.5)
             .number("hi", 0.75)
             .opsets(ALL_BANDS),
+        case("Clip", "bounds that depend on parameters", "y = Clip(x, lo, hi)")
+            .act_in(BOUNDS, "x", &[12])
+            .weight_in(Sampler::Uniform(-0.6, -0.4), "lo", &[])
+            .weight_in(Sampler::Uniform(0.7, 0.8), "hi", &[]),
+        case("Clip", "the lower bound above the upper one", "t = Clip(x, lo, hi); y = Mul(t, x)")
+            .act("x", &[6])
+            .number("lo", 0.5)
+            .weight_in(Sampler::Uniform(-0.6, -0.5), "hi", &[]),
         case("Clip", "lower bound alone", "y = Clip(x, lo)").act_in(BOUNDS, "x", &[12]).number("lo", -0.5),
         case("Clip", "upper bound alone", "y = Clip(x, , hi)").act_in(BOUNDS, "x", &[12]).number("hi", 0.75),
         case("Clip", "no bound", "y = Clip(x)").act("x", &[5]),

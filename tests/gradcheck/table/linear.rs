@@ -5,7 +5,7 @@ use super::*;
 pub fn cases() -> Vec<Case> {
     let matmul = |what, nodes: &str| case("MatMul", what, nodes);
     let mut cases = vec![
-        matmul("rows and a weight", "y = MatMul(x, w)").act("x", &[4]).weight("w", &[4, 3]).opsets(ALL_BANDS),
+        matmul("rows and a weight", "y = MatMul(x, w)").act("x", &[4]).weight("w", &[4, 3]).opsets(EVERY),
         matmul("tokens and a weight", "y = MatMul(x, w)").act("x", &[5, 4]).weight("w", &[4, 3]),
         matmul("heads of tokens and a weight", "y = MatMul(x, w)").act("x", &[2, 5, 4]).weight("w", &[4, 3]),
         matmul("weight on the left", "y = MatMul(w, x)").act("x", &[4, 3]).weight("w", &[2, 4]),
@@ -18,18 +18,9 @@ pub fn cases() -> Vec<Case> {
         matmul("two activations, one broadcast", "y = MatMul(a, b)").act("a", &[1, 5, 4]).act("b", &[2, 4, 3]),
         matmul("a value with itself", "t = Transpose<perm=[0,2,1]>(x); y = MatMul(x, t)").act("x", &[3, 4]),
         matmul("a weight used twice", "h = MatMul(x, w); y = MatMul(h, w)").act("x", &[5, 3]).weight("w", &[3, 3]),
-        matmul("a vector of weights on the right", "y = MatMul(x, w)")
-            .act("x", &[5, 4])
-            .weight("w", &[4])
-            .mixes("a vector has no axis for rows"),
-        matmul("rows and a vector of weights", "y = MatMul(x, w)")
-            .act("x", &[4])
-            .weight("w", &[4])
-            .mixes("a vector has no axis for rows"),
-        matmul("a vector of weights on the left", "y = MatMul(w, x)")
-            .act("x", &[4, 3])
-            .weight("w", &[4])
-            .mixes("a vector has no axis for rows"),
+        matmul("a vector of weights on the right", "y = MatMul(x, w)").act("x", &[5, 4]).weight("w", &[4]),
+        matmul("rows and a vector of weights", "y = MatMul(x, w)").act("x", &[4]).weight("w", &[4]),
+        matmul("a vector of weights on the left", "y = MatMul(w, x)").act("x", &[4, 3]).weight("w", &[4]),
         matmul("weight behind Transpose", "v = Transpose(w); y = MatMul(x, v)").act("x", &[5, 4]).weight("w", &[3, 4]),
         matmul("weight behind Transpose, rows", "v = Transpose(w); y = MatMul(x, v)")
             .act("x", &[4])
@@ -60,6 +51,46 @@ pub fn cases() -> Vec<Case> {
             .weight("w", &[4, 3])
             .mixes("the product over all rows comes before the weight"),
     ];
+    cases.extend([
+        matmul("weight on the left, samples in columns", "t = Transpose(x); y = MatMul(w, t)")
+            .act("x", &[4])
+            .weight("w", &[2, 4]),
+        matmul("a vector of weights on the left, samples in columns", "t = Transpose(x); y = MatMul(w, t)")
+            .act("x", &[4])
+            .weight("w", &[4]),
+        matmul(
+            "weight behind Transpose on the left, samples in columns",
+            "v = Transpose(w); t = Transpose(x); y = MatMul(v, t)",
+        )
+        .act("x", &[4])
+        .weight("w", &[4, 2]),
+        matmul("a stack of weights on the right, samples in rows", "t = Transpose<perm=[1,0,2]>(x); y = MatMul(t, w)")
+            .act("x", &[2, 4])
+            .weight("w", &[2, 4, 3]),
+        matmul(
+            "a stack of weights on the right, samples and tokens in rows",
+            "t = Transpose<perm=[2,0,1,3]>(x); f = Reshape(t, s); y = MatMul(f, w)",
+        )
+        .act("x", &[5, 2, 4])
+        .weight("w", &[2, 4, 3])
+        .ints("s", &[2, -1, 4]),
+        matmul(
+            "a stack of weights on the left, samples in columns",
+            "t = Transpose<perm=[1,2,0]>(x); y = MatMul(w, t)",
+        )
+        .act("x", &[2, 4])
+        .weight("w", &[2, 3, 4]),
+        matmul(
+            "weight behind Cast, Squeeze, Transpose and Reshape",
+            "a = Cast<to=1>(w); b = Squeeze(a, one); c = Transpose(b); v = Reshape(c, s); y = MatMul(x, v)",
+        )
+        .act("x", &[5, 4])
+        .weight("w", &[6, 1, 2])
+        .ints("one", &[1])
+        .ints("s", &[4, 3])
+        .single("the cast names float32")
+        .polynomial(),
+    ]);
     for (a, b) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let attributes = format!("alpha=0.5,beta=2.0,transA={a},transB={b}");
         let shape: &[usize] = if b == 1 { &[2, 4] } else { &[4, 2] };
@@ -73,7 +104,7 @@ pub fn cases() -> Vec<Case> {
             .act("x", &[4])
             .weight("w", shape)
             .weight("c", &[2])
-            .opsets(if (a, b) == (0, 0) { ALL_BANDS } else { &[17] }),
+            .opsets(if (a, b) == (0, 0) { EVERY } else { &[17] }),
         );
         let shape: &[usize] = if a == 1 { &[4, 2] } else { &[2, 4] };
         let (right, name) = if b == 1 { ("", "x") } else { ("t = Transpose(x); ", "t") };
@@ -85,8 +116,7 @@ pub fn cases() -> Vec<Case> {
             )
             .act("x", &[4])
             .weight("w", shape)
-            .weight("c", &[2, 1])
-            .mixes("the samples lie in columns"),
+            .weight("c", &[2, 1]),
         );
     }
     for (what, shape) in

@@ -1,18 +1,30 @@
 //! The cases, a family of operators to a file.
 
 mod arithmetic;
+mod attention;
+mod bert;
 mod conv;
 mod curves;
+mod einsum;
 mod elementwise;
 mod fused;
+mod grid;
+mod image;
 mod layouts;
 mod linear;
+mod loss;
+mod made;
 mod moves;
 mod normal;
 mod norms;
+mod older;
+mod places;
 mod pool;
+mod quantise;
 mod rearrange;
+mod recurrent;
 mod reduce;
+mod resize;
 mod rewritten;
 mod select;
 mod transposed;
@@ -23,18 +35,31 @@ use crate::numbers::Sampler;
 pub fn cases() -> Vec<Case> {
     [
         arithmetic::cases(),
+        einsum::cases(),
         elementwise::cases(),
         linear::cases(),
+        loss::cases(),
+        attention::cases(),
+        bert::cases(),
         conv::cases(),
         curves::cases(),
+        places::cases(),
         pool::cases(),
+        quantise::cases(),
         rearrange::cases(),
         normal::cases(),
         norms::cases(),
+        made::cases(),
+        older::cases(),
+        recurrent::cases(),
         reduce::cases(),
         moves::cases(),
         select::cases(),
         layouts::cases(),
+        image::cases(),
+        grid::cases(),
+        loss::cases(),
+        resize::cases(),
         rewritten::cases(),
         fused::cases(),
         transposed::cases(),
@@ -43,4 +68,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 const POSITIVE: Sampler = Sampler::Uniform(0.5, 2.0);
-const ALL_BANDS: &[i64] = &[13, 17, 18, 20, 21];
+/// Opsets from the first to the last, one at least between any two changes of most operators.
+const EVERY: &[i64] = &[7, 9, 11, 13, 17, 18, 21, 24, 26];
+/// The same for operators, or forms of them, that are as they are since opset 13.
+const ALL_BANDS: &[i64] = &[13, 17, 18, 20, 21, 24, 26];

@@ -24,6 +24,12 @@ pub fn cases() -> Vec<Case> {
         batch("images", "", &[3, 4, 4]).opsets(ALL_BANDS),
         batch("rows", "", &[4]),
         batch("sequences", "<epsilon=0.1>", &[3, 5]),
+        case("BatchNormalization", "statistics that depend on parameters", "y = BatchNormalization(x, s, b, m, v)")
+            .act("x", &[3, 4])
+            .weight_in(POSITIVE, "s", &[3])
+            .weight("b", &[3])
+            .weight("m", &[3])
+            .weight_in(POSITIVE, "v", &[3]),
         batch("volumes", "<momentum=0.5,epsilon=0.01>", &[2, 2, 3, 2]),
         layer("last axis", "", &[3, 5], &[5]),
         layer("last axis, named from the front", "<axis=2>", &[3, 5], &[5]),
@@ -31,6 +37,15 @@ pub fn cases() -> Vec<Case> {
         layer("all axes but the samples", "<axis=1>", &[2, 3, 2], &[2, 3, 2]),
         layer("large epsilon", "<axis=-1,epsilon=0.5>", &[2, 4], &[4]),
         layer("scale of more axes", "", &[3, 5], &[1, 1, 5]),
+        case("LayerNormalization", "mean and deviation too", "y, m, r = LayerNormalization<axis=1>(x, s)")
+            .act("x", &[2, 3])
+            .weight_in(POSITIVE, "s", &[2, 3])
+            .outputs(&["y", "m", "r"])
+            .single("the runtime gives mean and deviation in float32"),
+        case("LayerNormalization", "deviation alone", "n, , r = LayerNormalization(x, s); y = Mul(r, x)")
+            .act_in(Sampler::Distinct, "x", &[4, 3])
+            .constant(POSITIVE, "s", &[3])
+            .single("the runtime gives mean and deviation in float32"),
         case("LayerNormalization", "no bias", "y = LayerNormalization(x, s)")
             .act("x", &[3, 5])
             .weight_in(POSITIVE, "s", &[5]),

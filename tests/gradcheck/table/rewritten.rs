@@ -32,7 +32,7 @@ pub fn cases() -> Vec<Case> {
     let pool = |what, attributes, x: &[usize]| plain("LpPool", what, attributes, x).single(NO_F64).not_in_tract(TRACT);
     let mean = |what, attributes, x: &[usize]| plain("MeanVarianceNormalization", what, attributes, x).single(NO_F64);
     vec![
-        instance("images", "", &[3, 4, 4]).opsets(ALL_BANDS),
+        instance("images", "", &[3, 4, 4]).opsets(EVERY),
         instance("sequences", "<epsilon=0.1>", &[2, 5]),
         group("two channels in a group", "<num_groups=2>", &[4, 3, 3], 4).opsets(&[21]),
         group("one group", "<num_groups=1,epsilon=0.1>", &[4, 5], 4).opsets(&[21]),
@@ -49,9 +49,9 @@ pub fn cases() -> Vec<Case> {
         .weight_in(POSITIVE, "s", &[5]),
         mean("per channel", "<axes=[2,3]>", &[2, 4, 4]).opsets(&[13, 17]),
         mean("over the samples", "", &[2, 3, 3]).mixes("over the samples"),
-        response("three channels", "<size=3>", &[5, 2, 2]).opsets(ALL_BANDS),
+        response("three channels", "<size=3>", &[5, 2, 2]).opsets(EVERY),
         response("five channels", "<size=5,alpha=0.5,beta=0.6,bias=2.0>", &[6, 2, 2]),
-        plain("LpNormalization", "second norm", "", &[3, 4]).opsets(ALL_BANDS),
+        plain("LpNormalization", "second norm", "", &[3, 4]).opsets(EVERY),
         plain("LpNormalization", "first norm", "<axis=1,p=1>", &[3, 4]),
         pool("two by two", "<kernel_shape=[2,2],strides=[2,2]>", &[2, 4, 4]).opsets(ALL_BANDS),
         pool("third norm, padded", "<kernel_shape=[3,3],pads=[1,1,1,1],p=3>", &[2, 4, 4]),

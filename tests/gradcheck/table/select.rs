@@ -14,7 +14,7 @@ fn slice(what: &str, starts: &[i64], ends: &[i64], axes: &[i64], steps: &[i64]) 
 pub fn cases() -> Vec<Case> {
     let (low, high) = (i64::MIN, i64::MAX);
     vec![
-        case("Concat", "two activations", "y = Concat<axis=1>(a, b)").act("a", &[2, 3]).act("b", &[1, 3]).opsets(ALL_BANDS),
+        case("Concat", "two activations", "y = Concat<axis=1>(a, b)").act("a", &[2, 3]).act("b", &[1, 3]).opsets(EVERY),
         case("Concat", "last axis, one of them twice", "t = Concat<axis=-1>(a, b, a); y = Mul(t, t)").act("a", &[2]).act("b", &[3]),
         case("Concat", "a class token", "n = Shape(x); f = Gather(n, zero); s = Concat<axis=0>(f, rest); c = Expand(w, s); y = Concat<axis=1>(c, x)")
             .act("x", &[4, 3])
@@ -52,7 +52,7 @@ pub fn cases() -> Vec<Case> {
             .act("x", &[5])
             .ints("starts", &[0, 1])
             .ints("ends", &[high, 4]),
-        case("Gather", "a table by samples' indices", "y = Gather(w, i)").weight("w", &[4, 3]).indices("i", &[6], 4).opsets(ALL_BANDS),
+        case("Gather", "a table by samples' indices", "y = Gather(w, i)").weight("w", &[4, 3]).indices("i", &[6], 4).opsets(EVERY),
         case("Gather", "a table by one index a sample", "y = Gather(w, i)").weight("w", &[4, 3]).indices("i", &[], 4),
         case("Gather", "a table by two axes of indices", "e = Gather(w, i); y = Tanh(e)").weight("w", &[3, 2, 2]).indices("i", &[2, 3], 3),
         case("Gather", "a table read twice", "e = Gather(w, i); f = Gather(w, j); y = Mul(e, f)")
@@ -86,7 +86,7 @@ pub fn cases() -> Vec<Case> {
             .act("x", &[3, 2])
             .weight("w", &[4, 2])
             .ints("i", &[0, 2, 2]),
-        case("Gather", "one place of an activation", "y = Gather<axis=1>(x, i)").act("x", &[4, 3]).ints_shaped("i", &[0], &[]).opsets(ALL_BANDS),
+        case("Gather", "one place of an activation", "y = Gather<axis=1>(x, i)").act("x", &[4, 3]).ints_shaped("i", &[0], &[]).opsets(EVERY),
         case("Gather", "places of an activation, repeated and negative", "t = Gather<axis=1>(x, i); y = Mul(t, t)")
             .act("x", &[4, 3])
             .ints("i", &[-1, 0, 0, 2]),
@@ -105,6 +105,12 @@ pub fn cases() -> Vec<Case> {
             .act("x2", &[5])
             .ints("p", &[0, 1, 0, 2])
             .number("v", 0.5),
+        case("Pad", "a value that depends on parameters", "t = Pad(x, p, v, axes); y = Mul(t, t)")
+            .act("x", &[2, 3])
+            .ints("p", &[1, 2])
+            .weight("v", &[])
+            .ints("axes", &[-1])
+            .opsets(&[18]),
         case("Pad", "axes given", "t = Pad(x, p, , axes); y = Mul(t, t)")
             .act("x", &[2, 3])
             .ints("p", &[1, 2, 0, 1])

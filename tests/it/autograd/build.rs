@@ -22,6 +22,7 @@ pub fn numbers(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
     match dtype {
         DType::F64 => Tensor::new(shape, values.collect::<Vec<f64>>()),
         DType::F16 => Tensor::new(shape, values.map(half::f16::from_f64).collect()),
+        DType::BF16 => Tensor::new(shape, values.map(half::bf16::from_f64).collect()),
         _ => Tensor::new(shape, values.map(|v| v as f32).collect()),
     }
     .unwrap()
@@ -79,8 +80,8 @@ pub fn data(graph: &Graph, samples: usize, labels: Option<Vec<i64>>) -> DataSet 
     let input = &graph.inputs[0];
     let mut shape: Vec<usize> = input.shape.iter().map(|d| d.unwrap_or(samples)).collect();
     shape[0] = samples;
-    let feed = Feed::from([("x".to_string(), numbers(input.dtype, &shape, 5))]);
-    let spec = InputSpec { name: "x".into(), dtype: input.dtype, shape: input.shape.clone() };
+    let feed = Feed::from([(input.name.to_string(), numbers(input.dtype, &shape, 5))]);
+    let spec = InputSpec { name: input.name.to_string(), dtype: input.dtype, shape: input.shape.clone() };
     DataSet::from_arrays(feed, labels, &[spec]).unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! The command as its users meet it: the real program, its files, its exit codes and its words.
 
+mod classical;
 mod faults;
 mod guards;
 mod job;
@@ -9,6 +10,7 @@ mod place;
 mod runtime;
 mod schema;
 mod shown;
+mod types;
 
 use crate::model::build::{self, node, raw};
 use assert_cmd::Command;

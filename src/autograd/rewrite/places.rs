@@ -1,0 +1,91 @@
+//! Reading and writing at coordinates, as reading and writing along one axis.
+
+use super::{GradError, Name, Node, Tape, Values, one};
+use crate::graph::attribute;
+
+/// `y[b, i] = x[b, indices[b, i]]`, the indices being coordinates in the axes that follow the batch axes: those
+/// axes merged into one, from which is gathered.
+pub(crate) fn gather(node: &Node, tape: &mut Tape) -> Values {
+    let (x, indices) = (node.required(0)?, node.required(1)?);
+    let batch = node.int("batch_dims").unwrap_or(0).max(0) as usize;
+    let merged = Merged::new(node, tape, x, indices, batch)?;
+    let to = tape.shape(node.output()?);
+    if batch == 0 {
+        let table = tape.reshape(x, &[&[merged.places], &tape.shape(x)[merged.depth..]].concat());
+        let picked = tape.reshape(&merged.positions, &to[..tape.rank(indices) - 1]);
+        let kind = (tape.dtype(x), to);
+        return one(tape.node("Gather", &[&table, &picked], vec![], kind));
+    }
+    let Merged { groups, places, count, width, .. } = merged;
+    let table = tape.reshape(x, &[groups, places, width]);
+    let picked = merged.spread(tape);
+    let kind = (tape.dtype(x), vec![groups, count, width]);
+    let y = tape.node("GatherElements", &[&table, &picked], vec![attribute("axis", 1)], kind);
+    one(tape.reshape(&y, &to))
+}
+
+/// `y = x` with updates written at coordinates in the leading axes, which are merged into one.
+pub(crate) fn scatter(node: &Node, tape: &mut Tape) -> Values {
+    let (x, indices, updates) = (node.required(0)?, node.required(1)?, node.required(2)?);
+    let merged = Merged::new(node, tape, x, indices, 0)?;
+    let Merged { places, count, width, .. } = merged;
+    let (from, picked) = (tape.shape(x), merged.spread(tape));
+    let picked = tape.reshape(&picked, &[count, width]);
+    let data = tape.reshape(x, &[places, width]);
+    let updates = tape.reshape(updates, &[count, width]);
+    let attributes = node.attributes.iter().filter(|a| a.name == "reduction").cloned().collect();
+    let kind = (tape.dtype(x), vec![places, width]);
+    let y = tape.node("ScatterElements", &[&data, &picked, &updates], attributes, kind);
+    one(tape.reshape(&y, &from))
+}
+
+/// A value as `groups × places × width`, and indices into its places: `groups × count`.
+struct Merged {
+    groups: usize,
+    places: usize,
+    width: usize,
+    count: usize,
+    /// Axes of the value that are merged.
+    depth: usize,
+    /// Shape `[…, 1]`.
+    positions: Name,
+}
+
+impl Merged {
+    fn new(node: &Node, tape: &mut Tape, x: &Name, indices: &Name, batch: usize) -> Result<Merged, GradError> {
+        let (from, picked) = (tape.shape(x), tape.shape(indices));
+        let (&depth, leading) = picked.split_last().ok_or_else(|| node.bad("input 1"))?;
+        if batch + depth > from.len() || batch > leading.len() {
+            return Err(node.bad("input 1").into());
+        }
+        let size = |axes: &[usize]| axes.iter().product::<usize>();
+        let positions = positions(tape, indices, &from[batch..batch + depth]);
+        Ok(Merged {
+            groups: size(&from[..batch]),
+            places: size(&from[batch..batch + depth]),
+            width: size(&from[batch + depth..]),
+            count: size(&leading[batch..]),
+            depth,
+            positions,
+        })
+    }
+
+    /// The positions for each element of `groups × count × width`.
+    fn spread(&self, tape: &mut Tape) -> Name {
+        let positions = tape.reshape(&self.positions, &[self.groups, self.count, 1]);
+        tape.expand(&positions, &[self.groups, self.count, self.width])
+    }
+}
+
+/// Coordinates on the last axis, possibly counted from the back, as positions in the axes merged.
+fn positions(tape: &mut Tape, indices: &Name, axes: &[usize]) -> Name {
+    let lengths: Vec<i64> = axes.iter().map(|&d| d as i64).collect();
+    let strides: Vec<i64> = (0..axes.len()).map(|i| lengths[i + 1..].iter().product()).collect();
+    let [zero, lengths, strides] = [vec![0], lengths, strides].map(|v| tape.constant_integers(&v));
+    let from_back = tape.compare("Less", indices, &zero);
+    let wrapped = tape.add(indices, &lengths);
+    let forward = tape.select(&from_back, &wrapped, indices);
+    let terms = tape.mul(&forward, &strides);
+    let last = tape.rank(&terms) - 1;
+    tape.sum(&terms, &[last])
+}
