@@ -29,6 +29,8 @@ DEAD = 1e-9
 """Relative to the largest gradient of the model: a gradient that is zero but for rounding (a key's bias)."""
 ROUNDING = 1e-5
 ELEMENTS = 4
+ENOUGH = 1e-3
+"""An error that needs no other step."""
 MEASURABLE = 0.1
 """Differences of a tensor whose gradient is less than ten times their rounding say nothing."""
 
@@ -134,14 +136,17 @@ def by_differences(record: dict, folder: Path, data: Path, sums: dict, names: li
         top = np.argsort(omega)[-ELEMENTS // 2 :]
         measured = 0
         for index in {*top.tolist(), *random.integers(0, omega.size, ELEMENTS // 2).tolist()}:
-            estimates = differences.importance(name, index)
-            usable = [pair for pair in estimates if pair[1] <= MEASURABLE * omega.max()]
-            if not usable:
+            error = np.inf
+            for slope, noise in differences.importance(name, index):
+                if noise <= MEASURABLE * omega.max():
+                    error = min(error, max(abs(slope - omega[index]) - noise, 0) / omega.max())
+                if error <= ENOUGH:
+                    break
+            if error == np.inf:
                 continue
-            error = min(max(abs(slope - omega[index]) - noise, 0) for slope, noise in usable)
             measured += 1
-            if error / omega.max() >= record["differences"]:
-                record["differences"], record["difference_at"] = error / omega.max(), f"{name}[{index}]"
+            if error >= record["differences"]:
+                record["differences"], record["difference_at"] = error, f"{name}[{index}]"
         if not measured:
             record["too_small"].append(name)
 
