@@ -5,11 +5,12 @@
 CARGO   ?= cargo
 PYTHON  ?= python3
 VENV    := .venv
+SURVEY  := .survey
 BINARY  := target/release/onnx-unlearn
 RUNTIME := target/onnxruntime
 NODES   := target/onnx-nodes
 
-.PHONY: help demo test lint gradcheck nodes nodes-manifest parity classes bench fixtures schema operators cost build runtime venv clean
+.PHONY: help demo test lint gradcheck nodes nodes-manifest parity survey classes bench fixtures schema operators cost build runtime venv clean
 
 help:
 	@echo 'demo       forget one digit from two models, show before and after beside retrained models'
@@ -19,6 +20,7 @@ help:
 	@echo 'nodes      fetch the node tests of the ONNX package'
 	@echo 'nodes-manifest  judge them and write tests/nodes/manifest.txt'
 	@echo 'parity     importance and new weights against PyTorch (makes a virtual environment)'
+	@echo 'survey     importance of many exported models against their frameworks (hours; makes a virtual environment)'
 	@echo 'classes    every digit forgotten in turn, over alpha, for both models'
 	@echo 'bench      time and memory of importance, beside PyTorch (makes a virtual environment)'
 	@echo 'fixtures   train and export the models anew (makes a virtual environment)'
@@ -66,6 +68,14 @@ classes: runtime
 parity: runtime venv
 	$(VENV)/bin/python scripts/parity.py
 
+# Goes on where it was stopped: exports and results lie in target/survey.
+survey: runtime $(SURVEY)/installed
+	for source in torch.nn torchvision timm segmentation-models transformers onnxruntime keras jax scikit-learn paddle; do \
+	  OMP_NUM_THREADS=1 $(SURVEY)/bin/python -W ignore scripts/survey/export.py $$source || exit 1; \
+	done
+	OMP_NUM_THREADS=1 $(SURVEY)/bin/python scripts/survey/check.py
+	$(SURVEY)/bin/python scripts/survey/table.py
+
 bench: runtime venv
 	$(VENV)/bin/python scripts/bench_models.py
 	$(VENV)/bin/python scripts/bench.py
@@ -90,5 +100,10 @@ $(VENV)/installed: scripts/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements.txt
 	touch $@
 
+$(SURVEY)/installed: scripts/survey/requirements.txt
+	$(PYTHON) -m venv $(SURVEY)
+	$(SURVEY)/bin/pip install --quiet --disable-pip-version-check -r scripts/survey/requirements.txt
+	touch $@
+
 clean:
-	rm -rf target $(VENV)
+	rm -rf target $(VENV) $(SURVEY)

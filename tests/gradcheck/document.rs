@@ -1,9 +1,9 @@
 //! `docs/operators.md`: what is differentiated, and how far that is checked.
 
 use crate::case::Case;
-use onnx_unlearn::autograd::rules::notes::{KINKS, WITHOUT};
+use onnx_unlearn::autograd::rules::kinks::KINKS;
 use onnx_unlearn::autograd::rules::{Gradient, Row, TABLE};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 const HEAD: &str = "# Operators
 
@@ -42,7 +42,20 @@ pub fn document(cases: &[Case], manifest: &str) -> String {
     out +=
         "\n## Without a rule\n\nA model in which one of these lies between weights and outputs is refused by its name";
     out += " before any work, as is any operator that is not listed here.\n\n| Operator | Why |\n| --- | --- |\n";
-    out + &WITHOUT.iter().map(|(op, why)| format!("| {op} | {why} |\n")).collect::<String>()
+    out + &without(&verdicts).iter().map(|(op, why)| format!("| {op} | {why} |\n")).collect::<String>()
+}
+
+/// What the table refuses, and what the node tests have that the table lacks.
+fn without<'a>(verdicts: &[Verdict<'a>]) -> BTreeMap<&'a str, &'a str> {
+    let missing = verdicts.iter().filter_map(|v| v.text.split_once("no gradient rule for: "));
+    let missing = missing.flat_map(|(_, list)| list.split("), ")).filter_map(|item| item.split([' ', ':']).next());
+    let mut out: BTreeMap<&str, &str> = missing.map(|op| (op, "no rule was written yet")).collect();
+    for row in TABLE {
+        if let Gradient::Refused(reason) = row.gradient {
+            out.insert(row.op, reason);
+        }
+    }
+    out
 }
 
 fn verdict(line: &str) -> Option<Verdict<'_>> {
@@ -110,7 +123,7 @@ fn table(cases: &[Case], verdicts: &[Verdict], microsoft: bool) -> String {
             Gradient::Rule(_) => "rule".to_string(),
             Gradient::Rewrite(_) => "rewritten".into(),
             Gradient::Zero(reason) => format!("zero: {reason}"),
-            Gradient::Refused(reason) => format!("refused: {reason}"),
+            Gradient::Refused(_) => continue,
             Gradient::Unrolled => "unrolled".into(),
         };
         let mut weights: Vec<&str> = row.weights.iter().map(|(_, role)| *role).collect();
@@ -141,20 +154,4 @@ fn table(cases: &[Case], verdicts: &[Verdict], microsoft: bool) -> String {
 
 fn shown(count: usize) -> String {
     if count == 0 { String::new() } else { count.to_string() }
-}
-
-/// Why the notes beside the table do not fit it.
-pub fn faults(manifest: &str) -> Vec<String> {
-    let has_row = |op: &str| TABLE.iter().any(|row| row.domain.is_empty() && row.op == op);
-    let kinks = KINKS.iter().filter(|(op, _)| !has_row(op)).map(|(op, _)| format!("{op} has a kink but no row"));
-    let listed =
-        WITHOUT.iter().filter(|(op, _)| has_row(op)).map(|(op, _)| format!("{op} has a row and a reason for none"));
-    let named = |op: &&str| WITHOUT.iter().any(|(listed, _)| listed == op) || op.contains('.');
-    let missing = manifest
-        .lines()
-        .filter_map(|line| line.split_once("no gradient rule for: "))
-        .flat_map(|(_, list)| list.split(", ").filter_map(|item| item.split(' ').next()));
-    let missing = missing.filter(|op| !named(op)).map(|op| format!("{op} has no row and no reason for that"));
-    let faults: BTreeSet<String> = kinks.chain(listed).chain(missing).collect();
-    faults.into_iter().collect()
 }

@@ -56,10 +56,6 @@ fn covered(cases: &[Arc<Case>]) -> Result<(), Failed> {
 /// `docs/operators.md` is what the table and the node tests say.
 fn documented(cases: &[Case]) -> Result<(), Failed> {
     let manifest = include_str!("../nodes/manifest.txt");
-    let faults = document::faults(manifest);
-    if !faults.is_empty() {
-        return Err(faults.join("; ").into());
-    }
     match document::document(cases, manifest) == include_str!("../../docs/operators.md") {
         true => Ok(()),
         false => Err("docs/operators.md is out of date; run 'make operators'".into()),

@@ -12,10 +12,11 @@ mod conv;
 mod curve;
 mod image;
 mod interpolate;
+pub mod kinks;
 mod matmul;
 mod normalisation;
 mod norms;
-pub mod notes;
+
 mod pool;
 pub(super) mod quantise;
 mod rearrange;
@@ -280,6 +281,12 @@ pub static TABLE: &[Row] = &[
     row("Trilu", rearrange::trilu, samples::axes::matrices, &[]),
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
     row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
+    refused("CumProd", "no exporter writes it"),
+    refused("DeformConv", "no rule was written yet"),
+    refused("MelWeightMatrix", "its operands are settings"),
+    refused("OptionalGetElement", "optional values are not computed with"),
+    refused("TensorScatter", "no rule was written yet"),
+    refused("Unique", "the number of its outputs depends on data"),
     refused("ConvInteger", INTEGERS),
     refused("DynamicQuantizeLinear", "its scale depends on the extremes of the whole batch"),
     refused("MatMulInteger", INTEGERS),

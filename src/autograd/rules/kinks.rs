@@ -1,4 +1,4 @@
-//! What the table does not say of operators: the sides of their kinks, and why some have no row.
+//! The sides of kinks.
 
 /// Where an operator is not smooth, and the slope taken there: PyTorch's. Where elements are said to share,
 /// each of the equal ones gets the same part.
@@ -31,16 +31,4 @@ pub const KINKS: &[(&str, &str)] = &[
     ("Shrink", "both bounds: slope 0"),
     ("ThresholdedRelu", "the step: slope 0"),
     ("TopK", "the elements that the operator picks"),
-];
-
-/// Operators of the default domain that have no row, and why.
-pub const WITHOUT: &[(&str, &str)] = &[
-    ("CumProd", "no exporter writes it"),
-    ("DeformConv", "no rule yet"),
-    ("ImageDecoder", "ONNX Runtime does not run it"),
-    ("MelWeightMatrix", "its operands are settings"),
-    ("OptionalGetElement", "optional values are not tensors"),
-    ("StringConcat", "text has no gradient"),
-    ("TensorScatter", "no rule yet"),
-    ("Unique", "the number of outputs depends on data"),
 ];

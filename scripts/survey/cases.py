@@ -1,0 +1,34 @@
+"""What is surveyed: one case is one model, made by one or more exporters. Its weights are random and seeded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "target" / "survey"
+
+SOURCES = {
+    "torchvision": "from_torchvision",
+    "timm": "from_timm",
+    "segmentation-models": "from_segmentation",
+    "transformers": "from_transformers",
+    "torch.nn": "from_torch",
+    "keras": "from_keras",
+    "jax": "from_jax",
+    "scikit-learn": "from_sklearn",
+    "paddle": "from_paddle",
+    "onnxruntime": "from_optimiser",
+}
+"""The module that lists the cases of each source."""
+
+SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    exporters: tuple[str, ...]
+    export: Callable[[str, Path], None]
+    """Writes, for this exporter, `model.onnx` into this folder, and `data.npz` unless `refer` does."""
+    refer: Callable[[Path], None] | None = None
+    """Writes `data.npz` and `reference.npz`, the importance by the framework's own autograd, into this folder."""

@@ -1,0 +1,224 @@
+"""Checks the importance of every exported model, and leaves `check.json` beside it.
+
+Parameters are found in PyTorch's reference by value: equal, transposed, or with batch normalisation folded in. Of
+those that are not found, and where there is no reference, some weights of each tensor are compared with central
+differences. What was checked with the same binary is not checked again.
+"""
+
+import argparse
+import functools
+import hashlib
+import itertools
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from safetensors import safe_open
+
+from cases import RESULTS, ROOT
+from differences import Differences
+
+DEAD = 1e-9
+"""Relative to the largest gradient of the model: a gradient that is zero but for rounding (a key's bias)."""
+ROUNDING = 1e-5
+ELEMENTS = 4
+ENOUGH = 1e-3
+"""An error that needs no other step."""
+MEASURABLE = 0.1
+"""Differences of a tensor whose gradient is less than ten times their rounding say nothing."""
+
+
+def tensors(path: Path) -> dict[str, np.ndarray]:
+    model = onnx.load(path)
+    found = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    return found
+
+
+class Reference:
+    """PyTorch's parameters and their importance, found by value."""
+
+    def __init__(self, path: Path):
+        arrays = dict(np.load(path))
+        pairs = {key[6:]: (value, arrays["omega/" + key[6:]]) for key, value in arrays.items() if key.startswith("value/")}
+        self.known = list(pairs.items())
+        self.trained = sum(value.size for value, omega in pairs.values() if omega.any())
+        for key, scale in arrays.items():
+            if key.startswith("scale/"):
+                value, omega = pairs[key[6:]]
+                self.known.append((f"{key[6:]} (folded)", (value * scale, omega / np.abs(scale))))
+            elif key.startswith("shift/"):
+                bias = next(name for name in pairs if key.endswith("/" + name))
+                self.known.append((f"{bias} (folded)", (scale, pairs[bias][1])))
+        self.sums = np.array([(v.size, v.sum(dtype=np.float64), np.square(v, dtype=np.float64).sum()) for _, (v, _) in self.known])
+
+    def find(self, value: np.ndarray) -> tuple[str, np.ndarray] | None:
+        """The name of the parameter with this value, and its importance in this one's layout."""
+        squares = np.square(value, dtype=np.float64).sum()
+        sums = np.abs(self.sums - [value.size, value.sum(dtype=np.float64), squares])
+        near = (sums[:, 0] == 0) & (sums[:, 2] <= 1e-4 * squares) & (sums[:, 1] <= 1e-3 * np.sqrt(squares * value.size))
+        for index in near.nonzero()[0]:
+            name, (known, omega) = self.known[index]
+            for moved, importance in layouts(known, omega, value.shape):
+                if np.allclose(moved, value, rtol=1e-3, atol=1e-4 * np.abs(value).max()):
+                    return name, importance
+        return None
+
+
+def layouts(value: np.ndarray, omega: np.ndarray, shape: tuple[int, ...]):
+    yield value.reshape(shape), omega.reshape(shape)
+    if 2 <= value.ndim <= 4:
+        for order in itertools.permutations(range(value.ndim)):
+            yield value.transpose(order).reshape(shape), omega.transpose(order).reshape(shape)
+
+
+@functools.lru_cache(1)
+def reference(path: Path) -> Reference:
+    return Reference(path)
+
+
+class Refused(Exception):
+    pass
+
+
+def importance(binary: Path, model: Path, data: Path, *settings: str) -> tuple[dict[str, np.ndarray], float, str]:
+    """The sums by name, the seconds it took, and warnings."""
+    with tempfile.TemporaryDirectory() as scratch:
+        profile = Path(scratch) / "profile.safetensors"
+        command = [binary, "importance", model, "--data", data, "-o", profile, "--threads", "1", *settings]
+        start = time.monotonic()
+        try:
+            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+        except subprocess.TimeoutExpired:
+            raise Refused("over 300 s")
+        seconds = time.monotonic() - start
+        message = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|.*\r", "", done.stderr).strip()
+        if done.returncode != 0:
+            raise Refused(f"exit code {done.returncode}: {message[-1500:]}")
+        with safe_open(profile, "np") as file:
+            return {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}, seconds, message
+
+
+def relative(actual: np.ndarray, expected: np.ndarray) -> float:
+    """As the parity test: the 99.9th percentile."""
+    scale = np.abs(expected) + 1e-3 * np.abs(expected).max()
+    return float(np.quantile(np.abs(actual - expected) / np.where(scale == 0, 1, scale), 0.999))
+
+
+def by_reference(record: dict, sums: dict, found: dict) -> None:
+    largest = max((omega.max() for _, omega in found.values() if omega.size), default=0)
+    for name, (origin, omega) in found.items():
+        omega, actual = omega.astype(np.float64), sums[name]
+        if omega.max() <= DEAD * largest:
+            error, scaled = (0.0, 0.0) if actual.max() <= ROUNDING * largest else (np.inf, np.inf)
+        else:
+            error, scaled = relative(actual, omega), float(np.abs(actual - omega).max() / omega.max())
+        record["scaled"] = max(record.get("scaled", 0.0), scaled)
+        if not error <= record["error"]:
+            record["error"], record["tensor"] = error, f"{name} = {origin}"
+
+
+def by_differences(record: dict, folder: Path, data: Path, sums: dict, names: list[str]) -> None:
+    differences = Differences(folder / "model.onnx", dict(np.load(data)), names)
+    random = np.random.default_rng(0)
+    record["differences"], record["differing"], record["too_small"] = 0.0, len(names), []
+    for name in names:
+        omega = sums[name].reshape(-1)
+        top = np.argsort(omega)[-ELEMENTS // 2 :]
+        measured = 0
+        for index in {*top.tolist(), *random.integers(0, omega.size, ELEMENTS // 2).tolist()}:
+            error = np.inf
+            for slope, noise in differences.importance(name, index):
+                if noise <= MEASURABLE * omega.max():
+                    error = min(error, max(abs(slope - omega[index]) - noise, 0) / omega.max())
+                if error <= ENOUGH:
+                    break
+            if error == np.inf:
+                continue
+            measured += 1
+            if error >= record["differences"]:
+                record["differences"], record["difference_at"] = error, f"{name}[{index}]"
+        if not measured:
+            record["too_small"].append(name)
+
+
+def data_of(folder: Path) -> Path | None:
+    places = [folder / "data.npz", folder.parent / "data.npz"]
+    return next((path for path in places if path.exists()), None)
+
+
+def check(binary: Path, folder: Path) -> dict:
+    record = {"error": 0.0}
+    data = data_of(folder)
+    try:
+        sums, record["seconds"], record["warnings"] = importance(binary, folder / "model.onnx", data)
+        single, _, _ = importance(binary, folder / "model.onnx", data, "--batch-size", "1")
+    except Refused as error:
+        return {"refused": str(error)}
+    largest = max((total.max() for total in sums.values()), default=0)
+    alive = [name for name in sums if sums[name].max() > ROUNDING * largest]
+    record["batches"] = max((relative(sums[name], single[name]) for name in alive), default=0.0)
+    values, found = tensors(folder / "model.onnx"), {}
+    record["tensors"], record["parameters"] = len(sums), int(sum(total.size for total in sums.values()))
+    if (folder.parent / "reference.npz").exists():
+        known = reference(folder.parent / "reference.npz")
+        matches = {name: known.find(value) for name, value in values.items() if value.dtype == np.float32 and value.size > 1}
+        origins = [match[0] for match in matches.values() if match]
+        single_use = {name: match for name, match in matches.items() if match and origins.count(match[0]) == 1}
+        found = {name: match for name, match in single_use.items() if name in sums}
+        record["trained"] = known.trained
+        record["no_weight"] = [name for name in single_use if name not in sums]
+    by_reference(record, sums, found)
+    record["matched"] = len(found)
+    rest = [name for name in sums if name not in found]
+    if rest:
+        try:
+            by_differences(record, folder, data, sums, rest)
+        except Exception as error:
+            record["differences_failed"] = f"{type(error).__name__}: {error}"[:300]
+    return record
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binary", type=Path, default=ROOT / "target" / "release" / "onnx-unlearn")
+    parser.add_argument("--only", default="", help="a regular expression for the path below target/survey")
+    parser.add_argument("--refused", action="store_true", help="only what was refused or wrong before")
+    options = parser.parse_args()
+    if not options.binary.is_file():
+        parser.error(f"{options.binary} does not exist: build it first")
+    version = hashlib.sha256(options.binary.read_bytes()).hexdigest()[:16]
+    for path in sorted(RESULTS.glob("*/*/*/export.json")):
+        folder, name = path.parent, str(path.parent.relative_to(RESULTS))
+        if not re.search(options.only, name) or "failed" in json.loads(path.read_text()) or data_of(folder) is None:
+            continue
+        old = folder / "check.json"
+        if old.exists():
+            before = json.loads(old.read_text())
+            if before["binary"] == version or (options.refused and "refused" not in before and before["error"] <= 1e-3):
+                continue
+        try:
+            record = check(options.binary, folder)
+        except Exception as error:
+            record = {"broken": f"{type(error).__name__}: {error}"[:300], "error": 0.0}
+        old.write_text(json.dumps(record | {"binary": version}, indent=1))
+        line = record.get("refused") or record.get("broken") or (
+            f"error {record['error']:.1e} scaled {record.get('scaled', 0):.1e} batches {record['batches']:.1e} "
+            f"matched {record['matched']}/{record['tensors']} differences {record.get('differences', 0):.1e} "
+            f"{record.get('difference_at', '')} {record.get('tensor', '')} {record.get('no_weight') or ''}"
+        )
+        print(f"{name}: {line}", flush=True)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

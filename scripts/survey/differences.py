@@ -1,0 +1,78 @@
+"""Central differences of the squared norm of the outputs, by ONNX Runtime, for single weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+STEPS = (0.1, 1e-2, 1.0, 1e-3)
+"""Relative to the root mean square of the tensor."""
+ROUNDING = 1e-6
+"""Of the objective in float32."""
+
+
+def open_to(model: onnx.ModelProto, names: list[str]) -> dict[str, np.ndarray]:
+    """Makes these initializers and constants inputs as well, and returns their values."""
+    graph, values = model.graph, {}
+    for node in [node for node in graph.node if node.op_type == "Constant" and node.output[0] in names]:
+        tensor = node.attribute[0].t
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
+        graph.node.remove(node)
+    for tensor in graph.initializer:
+        if tensor.name in names:
+            values[tensor.name] = numpy_helper.to_array(tensor)
+            if tensor.name not in {each.name for each in graph.input}:
+                graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    model.ir_version = max(model.ir_version, 4)
+    return values
+
+
+class Differences:
+    """The objective of one model as a function of a few of its tensors."""
+
+    def __init__(self, path: Path, data: dict[str, np.ndarray], names: list[str]):
+        model = onnx.load(path)
+        self.values = open_to(model, names)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        given = {each.name: each.shape for each in self.session.get_inputs() if each.name not in self.values}
+        count = len(next(iter(data.values())))
+        fixed = next((shape[0] for shape in given.values() if shape and isinstance(shape[0], int)), None)
+        self.batches = self.cut({key: data[key] for key in given}, count, fixed)
+
+    @staticmethod
+    def cut(data: dict[str, np.ndarray], count: int, fixed: int | None) -> list[dict[str, np.ndarray]]:
+        if fixed is None or fixed == count:
+            return [data]
+        assert fixed == 1, f"a batch of {fixed}"
+        return [{key: value[i : i + 1] for key, value in data.items()} for i in range(count)]
+
+    def objective(self, changed: dict[str, np.ndarray]) -> np.ndarray:
+        """For each sample."""
+        parts = []
+        for batch in self.batches:
+            outputs = [each for each in self.session.run(None, batch | changed) if isinstance(each, np.ndarray)]
+            outputs = [each.astype(np.float64) for each in outputs if each.dtype in (np.float32, np.float16, np.float64)]
+            parts.append(sum(np.square(each).reshape(len(each), -1).sum(1) for each in outputs))
+        return np.concatenate(parts)
+
+    def importance(self, name: str, index: int) -> Iterator[tuple[float, float]]:
+        """The sum of absolute derivatives by one weight, for each step, and how far rounding moves it."""
+        value = self.values[name]
+        size = float(np.sqrt(np.mean(np.square(value.astype(np.float64))))) or 1.0
+        for step in STEPS:
+            ends = []
+            for sign in (1, -1):
+                moved = value.copy()
+                moved.reshape(-1)[index] += sign * step * size
+                ends.append((moved.reshape(-1)[index], self.objective({name: moved})))
+            (high, above), (low, below) = ends
+            width = float(high) - float(low)
+            slope = float(np.abs(above - below).sum()) / width
+            yield slope, ROUNDING * float(np.abs(above).sum()) / width

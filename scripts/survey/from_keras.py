@@ -1,0 +1,127 @@
+"""Keras 3: `model.export(format="onnx")`, by tf2onnx."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cases import SAMPLES, Case
+
+os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+BACKENDS = ("keras on tensorflow",)
+
+
+def mlp(k):
+    return [k.Input((8,)), k.layers.Dense(16, "relu"), k.layers.Dense(12, "tanh"), k.layers.Dense(4, "softmax")]
+
+
+def cnn(k):
+    return [
+        *[k.Input((16, 16, 3)), k.layers.Conv2D(8, 3, activation="relu"), k.layers.BatchNormalization()],
+        *[k.layers.MaxPooling2D(), k.layers.SeparableConv2D(12, 3, padding="same", activation="swish")],
+        *[k.layers.AveragePooling2D(2), k.layers.Flatten(), k.layers.Dropout(0.5), k.layers.Dense(5)],
+    ]
+
+
+def upsampling(k):
+    return [
+        *[k.Input((8, 8, 2)), k.layers.Conv2D(6, 3, strides=2, padding="same", activation="leaky_relu")],
+        *[k.layers.Conv2DTranspose(5, 3, strides=2, padding="same", activation="elu"), k.layers.UpSampling2D()],
+        *[k.layers.GroupNormalization(5), k.layers.Conv2D(2, 1, activation="sigmoid")],
+    ]
+
+
+def text_cnn(k):
+    return [
+        *[k.Input((9,), dtype="int32"), k.layers.Embedding(20, 6), k.layers.Conv1D(8, 3, activation="gelu")],
+        *[k.layers.GlobalMaxPooling1D(), k.layers.Dense(3, "softmax")],
+    ]
+
+
+def recurrent(kind, both=False):
+    def build(k):
+        layer = getattr(k.layers, kind)(7)
+        return [k.Input((5, 4)), k.layers.Bidirectional(layer) if both else layer, k.layers.Dense(3)]
+
+    return build
+
+
+def transformer(k):
+    x = inputs = k.Input((6, 8))
+    y = k.layers.LayerNormalization()(x)
+    x = x + k.layers.MultiHeadAttention(2, 4)(y, y)
+    y = k.layers.Dense(16, "gelu")(k.layers.LayerNormalization()(x))
+    x = x + k.layers.Dense(8)(y)
+    return k.Model(inputs, k.layers.Dense(3)(k.layers.GlobalAveragePooling1D()(x)))
+
+
+def application(name, size=64):
+    def build(k):
+        return getattr(k.applications, name)(weights=None, input_shape=(size, size, 3), classes=10)
+
+    return build
+
+
+MODELS = {
+    "MLP": mlp,
+    "CNN": cnn,
+    "upsampling": upsampling,
+    "text CNN": text_cnn,
+    "LSTM": recurrent("LSTM"),
+    "GRU": recurrent("GRU"),
+    "SimpleRNN": recurrent("SimpleRNN"),
+    "LSTM, bidirectional": recurrent("LSTM", both=True),
+    "transformer": transformer,
+    "MobileNetV2": application("MobileNetV2"),
+    "MobileNetV3Small": application("MobileNetV3Small"),
+    "EfficientNetB0": application("EfficientNetB0"),
+    "DenseNet121": application("DenseNet121"),
+    "ResNet50V2": application("ResNet50V2"),
+}
+
+
+def case(name, build) -> Case:
+    def export(_: str, folder: Path) -> None:
+        import keras
+
+        keras.utils.set_random_seed(0)
+        model = build(keras)
+        model = chained(keras, model) if isinstance(model, list) else model
+        random = np.random.default_rng(0)
+        for weight in model.weights:
+            value = weight.numpy() if hasattr(weight, "numpy") else np.asarray(weight)
+            if value.dtype == np.float32:
+                noise = random.standard_normal(value.shape) * (0.02 if value.ndim > 1 else 0.1)
+                weight.assign(np.abs(value + noise) if "variance" in weight.name else value + noise)
+        shape = (SAMPLES, *model.inputs[0].shape[1:])
+        whole = "int" in str(model.inputs[0].dtype)
+        data = random.integers(0, 20, shape).astype(np.int32) if whole else random.standard_normal(shape, np.float32)
+        model(data)
+        model.export(folder / "model.onnx", format="onnx", verbose=False)
+        save(folder, data)
+
+    return Case(name, BACKENDS, export)
+
+
+def chained(keras, layers: list):
+    """`keras.Sequential` cannot be exported with every backend."""
+    inputs, value = layers[0], layers[0]
+    for layer in layers[1:]:
+        value = layer(value)
+    return keras.Model(inputs, value)
+
+
+def save(folder: Path, data: np.ndarray) -> None:
+    """The data under the name that the exporter gave to the only input."""
+    import onnx
+
+    model = onnx.load(folder / "model.onnx")
+    known = {each.name for each in model.graph.initializer}
+    (name,) = (each.name for each in model.graph.input if each.name not in known)
+    np.savez(folder / "data.npz", **{name: data})
+
+
+def cases() -> list[Case]:
+    import keras  # noqa: F401  (once, before the processes of the cases begin)
+
+    return [case(name, build) for name, build in MODELS.items()]

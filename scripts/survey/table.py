@@ -1,0 +1,127 @@
+"""Writes docs/survey.md from what `export.py` and `check.py` left."""
+
+import argparse
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from cases import RESULTS, ROOT, SOURCES
+
+EXACT = 1e-3
+"""Against autograd: the limit of the parity test."""
+AGREES = 1e-2
+"""Against differences, and for what rounding leaves of small gradients."""
+FEWER = 0.95
+HEADER = "source | model | exporter | opset | batch | nodes | weights | compared | verdict | worst error | seconds"
+
+TEXT = """# Real exports
+
+`make survey` exports models of many families with random weights, each by the exporters that its users have,
+and holds the importance that `onnx-unlearn importance` gives (per sample, three samples) against the framework's own.
+Every model in the table is one that ONNX Runtime runs.
+
+- **exact**: for every weight of every tensor that is found in PyTorch (by value: equal, transposed, or with batch
+  normalisation folded in), the importance equals autograd's in float64. The error is the parity test's, the 99.9th
+  percentile of the relative error in the worst tensor, and at most 0.001. Tensors that the exporter computed from
+  several parameters are compared as those of the next kind.
+- **within X**: X is the worst error over four weights of each tensor against central differences in ONNX Runtime,
+  relative to the tensor's largest; or the error against autograd where it is above 0.001 and the largest error, relative
+  to the tensor's largest, is below 0.01: rounding in gradients that nearly cancel.
+- **refused**: named before any work, with the reason.
+- Batch `n` is dynamic; `1` is what the exporter fixed. The importance is taken twice, in one batch and sample by
+  sample, and differs by no more than rounding where a verdict is given.
+- "weights" says "x of y" where the command takes fewer weights for trainable than PyTorch does.
+- "compared" counts tensors: all, and in brackets those by differences.
+"""
+
+
+@dataclass
+class Row:
+    source: str
+    exported: dict
+    checked: dict
+    batch: str
+
+    @property
+    def error(self) -> float:
+        return max(self.checked.get("error", 0.0), self.checked.get("differences", 0.0))
+
+    @property
+    def kind(self) -> str:
+        checked = self.checked
+        if "refused" in checked:
+            return "refused"
+        wrong = max(checked.get("scaled", 0.0), checked.get("differences", 0.0), checked.get("batches", 0.0)) > AGREES
+        if wrong or "broken" in checked or "differences_failed" in checked:
+            return "not confirmed"
+        return "exact" if checked["error"] <= EXACT and checked["matched"] else "within"
+
+    def verdict(self) -> str:
+        if self.kind == "refused":
+            return f"refused: {reason(self.checked['refused'])}"
+        return f"within {self.error:.0e}" if self.kind == "within" else self.kind
+
+    def weights(self) -> str:
+        """How many; and where batch normalisation folded in cannot explain that they are fewer, of how many."""
+        found, trained = self.checked["parameters"], self.checked.get("trained", 0)
+        return f"{found:,} of {trained:,}" if found < FEWER * trained else f"{found:,}"
+
+    def line(self) -> str:
+        checked, exported = self.checked, self.exported
+        compared = weights = error = seconds = ""
+        if self.kind != "refused" and "error" in checked and "tensors" in checked:
+            differing = checked.get("differing", 0)
+            compared = f"{checked['tensors']} ({differing})" if differing else f"{checked['tensors']}"
+            weights, error, seconds = self.weights(), f"{self.error:.1e}", f"{checked['seconds']:.1f}"
+        cells = [self.source, exported["name"], exported["exporter"], exported["opset"], self.batch]
+        cells += [f"{exported['nodes']:,}", weights, compared, self.verdict(), error, seconds]
+        return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def reason(message: str) -> str:
+    message = re.sub(r"exit code \d+: |error: |\S*/model\.onnx: |\s+", lambda m: " " if m[0].isspace() else "", message)
+    return message.strip().replace("|", "\\|")[:160]
+
+
+def rows() -> tuple[list[Row], list[str]]:
+    found, failed = [], []
+    for source in SOURCES:
+        for path in sorted((RESULTS / source).glob("*/*/export.json")):
+            exported = json.loads(path.read_text())
+            if "failed" in exported:
+                failed.append(f"{source}, {exported['name']}, {exported['exporter']}: {exported['failed']}")
+            elif (path.parent / "check.json").exists():
+                checked = json.loads((path.parent / "check.json").read_text())
+                batch = "1" if (path.parent / "fixed.txt").exists() else "n"
+                found.append(Row(source, exported, checked, batch))
+    return found, failed
+
+
+def summary(found: list[Row]) -> list[str]:
+    kinds = ["exact", "within", "refused", "not confirmed"]
+    lines = ["| source | families | exports | " + " | ".join(kinds) + " |", "| --- " * (3 + len(kinds)) + "|"]
+    for source in [*SOURCES, None]:
+        own = [row for row in found if source in (None, row.source)]
+        counts = Counter(row.kind for row in own)
+        models = {(row.source, row.exported["name"]) for row in own}
+        cells = [source or "all", len(models), len(own), *(counts[kind] for kind in kinds)]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "survey.md")
+    found, failed = rows()
+    table = [f"| {HEADER} |", "| --- " * (HEADER.count("|") + 1) + "|", *(row.line() for row in found)]
+    parts = [TEXT, "\n".join(summary(found)), "\n".join(table)]
+    if failed:
+        parts.append("Not exported (the exporter fails, or what it writes is not what the model computes):")
+        parts.append("\n".join(f"- {each}" for each in failed))
+    parser.parse_args().out.write_text("\n\n".join(part.strip() for part in parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Cases of PyTorch: exported by both exporters, with the importance by autograd as reference."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from cases import SAMPLES, Case
+
+EXPORTERS = ("TorchScript", "dynamo")
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.ConvTranspose2d)
+CLOSE = 1e-3
+DRAWS = 5
+
+Inputs = dict[str, Tensor]
+
+
+def image(size: int = 64, channels: int = 3) -> Inputs:
+    return {"input": torch.randn(SAMPLES, channels, size, size)}
+
+
+class Flat(nn.Module):
+    """A model that returns its outputs, however nested, as a tuple of floating-point tensors."""
+
+    def __init__(self, module: nn.Module, names: list[str] | None = None, pick: Callable | None = None):
+        super().__init__()
+        self.module, self.names, self.pick = module, names, pick
+
+    def forward(self, *inputs: Tensor):
+        outputs = self.module(**dict(zip(self.names, inputs))) if self.names else self.module(*inputs)
+        outputs = tuple(leaves(self.pick(outputs) if self.pick else outputs))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+def leaves(outputs) -> list[Tensor]:
+    if isinstance(outputs, Tensor):
+        return [outputs] if outputs.is_floating_point() else []
+    if isinstance(outputs, dict):
+        outputs = list(outputs.values())
+    if isinstance(outputs, (list, tuple)):
+        return [leaf for each in outputs for leaf in leaves(each)]
+    return []
+
+
+def torch_case(
+    name: str, build: Callable[[], nn.Module], inputs: Callable[[], Inputs] = image, pick=None, keywords=False
+) -> Case:
+    """`pick` chooses from the outputs; `keywords` passes inputs by name."""
+
+    def make() -> tuple[nn.Module, Inputs]:
+        torch.manual_seed(0)
+        model = build().eval()
+        example = inputs()
+        model = Flat(model, list(example) if keywords else None, pick).eval()
+        randomise(model, example)
+        return model, far_from_kinks(model, [example, *(inputs() for _ in range(DRAWS))])
+
+    def refer(folder: Path) -> None:
+        model, data = make()
+        np.savez(folder / "data.npz", **{key: value.numpy() for key, value in data.items()})
+        write_reference(model, data, folder / "reference.npz")
+
+    def export(exporter: str, folder: Path) -> None:
+        model, data = make()
+        with torch.no_grad():
+            expected = [output.numpy() for output in leaves(model(*data.values()))]
+        write = torchscript if exporter == "TorchScript" else dynamo
+        path = folder / "model.onnx"
+        try:
+            write(model, data, path, dynamic=True)
+            check_outputs(path, data, expected)
+        except Exception as error:
+            (folder / "fixed.txt").write_text(f"{type(error).__name__}: {error}"[:2000])
+            one = {key: value[:1] for key, value in data.items()}
+            write(model, one, path, dynamic=False)
+            check_outputs(path, one, [output[:1] for output in expected])
+
+    return Case(name, EXPORTERS, export, refer)
+
+
+class Kinks(TorchFunctionMode):
+    """Notes how near the inputs of functions with kinks come to them, for each sample."""
+
+    AT = {F.relu: [0], torch.relu: [0], torch.relu_: [0], F.leaky_relu: [0], F.prelu: [0], F.relu6: [0, 6]}
+    AT |= {F.hardtanh: [0, 6], F.hardswish: [-3, 3], F.hardsigmoid: [-3, 3], Tensor.relu: [0], Tensor.relu_: [0]}
+
+    def __init__(self, samples: int):
+        super().__init__()
+        self.distance = torch.full((samples,), torch.inf)
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        for kink in self.AT.get(function, []):
+            size = (arguments[0] - kink).abs()
+            if len(size) == len(self.distance):
+                nearest = torch.where(size == 0, torch.inf, size).flatten(1).amin(1) / size.max()
+                self.distance = torch.minimum(self.distance, nearest)
+        return function(*arguments, **(keywords or {}))
+
+
+@torch.no_grad()
+def far_from_kinks(model: nn.Module, draws: list[Inputs]) -> Inputs:
+    """The samples that keep farthest from kinks, at which the gradient of float32 may be that of the other side."""
+    with Kinks(SAMPLES) as kinks:
+        model(*draws[0].values())
+    if kinks.distance.isinf().all():
+        return draws[0]
+    candidates = {key: torch.cat([draw[key] for draw in draws]) for key in draws[0]}
+    with Kinks(len(next(iter(candidates.values())))) as kinks:
+        model(*candidates.values())
+    chosen = kinks.distance.argsort(descending=True, stable=True)[:SAMPLES]
+    return {key: value[chosen] for key, value in candidates.items()}
+
+
+@torch.no_grad()
+def randomise(model: nn.Module, data: Inputs) -> None:
+    """Gives every parameter its own values, none zero, and batch normalisation the statistics of the data."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.add_(torch.randn_like(parameter) * (0.02 if parameter.dim() > 1 else 0.1))
+    norms = [module for module in model.modules() if isinstance(module, NORMS) and module.running_var is not None]
+    if not norms:
+        return
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    try:
+        model(*data.values())
+    except ValueError:
+        pass  # one value per channel has no variance
+    for norm, momentum in zip(norms, before):
+        norm.eval()
+        norm.momentum = momentum
+        norm.running_mean += 0.1 * torch.randn_like(norm.running_mean)
+        norm.running_var *= 0.8 + 0.4 * torch.rand_like(norm.running_var)
+        norm.running_var.nan_to_num_(1.0).clamp_(1e-2)
+
+
+def write_reference(model: nn.Module, data: Inputs, path: Path) -> None:
+    """The parameters, the sum over samples of the absolute gradient of the squared norm of all outputs, and the
+    factors by which exporters fold batch normalisation into the layer before."""
+    exact = copy.deepcopy(model).double()
+    doubles = {key: value.double() if value.is_floating_point() else value for key, value in data.items()}
+    try:
+        with torch.no_grad():
+            exact(*(value[:1] for value in doubles.values()))
+    except RuntimeError:  # a type is written into the model
+        exact, doubles = copy.deepcopy(model), data
+    arrays = {}
+    names, parameters = zip(*((n, p) for n, p in exact.named_parameters() if p.requires_grad))
+    sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
+    for index in range(SAMPLES):
+        outputs = leaves(exact(*(value[index : index + 1] for value in doubles.values())))
+        value = sum(output.square().sum() for output in outputs)
+        for total, gradient in zip(sums, torch.autograd.grad(value, parameters, allow_unused=True)):
+            if gradient is not None:
+                total += gradient.abs()
+    for name, parameter, total in zip(names, parameters, sums):
+        arrays[f"value/{name}"] = parameter.detach().numpy().astype(np.float32)
+        arrays[f"omega/{name}"] = total.numpy().astype(np.float32)
+    for layer, bias, scale, shift in foldings(exact, doubles):
+        arrays[f"scale/{layer}"], arrays[f"shift/{layer}/{bias}"] = scale, shift
+    with open(path.with_suffix(".tmp"), "wb") as file:
+        np.savez(file, **arrays)
+    path.with_suffix(".tmp").rename(path)
+
+
+@torch.no_grad()
+def foldings(model: nn.Module, data: Inputs):
+    """For each layer with batch normalisation right behind it: the name of its weight, that of the normalisation's
+    bias, the factor for each channel (shaped for the weight), and the bias after folding."""
+    names = {module: name for name, module in model.named_modules()}
+    made, kept, found = {}, [], []
+
+    def note(module, inputs, output):
+        kept.append(output)
+        made[output.data_ptr(), output.numel()] = module
+
+    def look(norm, inputs):
+        layer = made.get((inputs[0].data_ptr(), inputs[0].numel()))
+        if layer is not None and norm.weight is not None and norm.running_var is not None:
+            found.append((layer, norm))
+
+    hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, FOLDABLE)]
+    hooks += [m.register_forward_pre_hook(look) for m in model.modules() if isinstance(m, NORMS)]
+    model(*(value[:1] for value in data.values()))
+    for hook in hooks:
+        hook.remove()
+    for layer, norm in found:
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        bias = 0 if layer.bias is None else layer.bias
+        shift = (bias - norm.running_mean) * scale + norm.bias
+        shape = [1] * layer.weight.dim()
+        shape[1 if isinstance(layer, nn.ConvTranspose2d) else 0] = -1
+        if layer.weight.shape[shape.index(-1)] == len(scale):
+            yield f"{names[layer]}.weight", f"{names[norm]}.bias", scale.reshape(shape).numpy(), shift.numpy()
+
+
+def torchscript(model: nn.Module, data: Inputs, path: Path, dynamic: bool) -> None:
+    """Exports at opset 17."""
+    count = len(leaves(model(*data.values())))
+    outputs = [f"output{index}" for index in range(count)]
+    axes = {name: {0: "batch"} for name in [*data, *outputs]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            tuple(data.values()),
+            path,
+            dynamo=False,
+            opset_version=17,
+            input_names=list(data),
+            output_names=outputs,
+            dynamic_axes=axes if dynamic else None,
+        )
+
+
+def dynamo(model: nn.Module, data: Inputs, path: Path, dynamic: bool) -> None:
+    """Exports at opset 20."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    batch = {0: torch.export.Dim("batch", min=1)}
+    program = torch.onnx.export(
+        model,
+        tuple(data.values()),
+        dynamo=True,
+        opset_version=20,
+        input_names=list(data),
+        dynamic_shapes=(tuple(batch for _ in data),) if dynamic else None,
+        verbose=False,
+    )
+    onnx.save(program.model_proto, path)
+
+
+def check_outputs(path: Path, data: Inputs, expected: list[np.ndarray]) -> None:
+    """Fails where ONNX Runtime does not compute what PyTorch does: the exporter's fault."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    wanted = {each.name for each in session.get_inputs()}
+    actual = session.run(None, {key: value.numpy() for key, value in data.items() if key in wanted})
+    assert len(actual) == len(expected), f"{len(actual)} outputs instead of {len(expected)}"
+    for ours, theirs in zip(actual, expected):
+        assert ours.shape == theirs.shape, f"output of shape {ours.shape} instead of {theirs.shape}"
+        error = np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)
+        assert error < CLOSE, f"outputs differ by {error:.1g}"
