@@ -115,10 +115,9 @@ fn forward(case: &Case, runtime: &Runtime) -> Result<(), String> {
     rewritten.inputs = graph.inputs;
     let outputs = run(&rewritten, runtime)?;
     let named = |name: &Name| case.outputs.iter().find(|(output, _)| output == name);
-    let pairs = outputs.iter().zip(graph.outputs.iter().filter_map(named));
+    let mut pairs = outputs.iter().zip(graph.outputs.iter().filter_map(named));
     pairs
-        .map(|(found, (name, expected))| close(name, found, expected))
-        .collect::<Result<(), String>>()
+        .try_for_each(|(found, (name, expected))| close(name, found, expected))
         .map_err(|e| format!("{WRONG}the rewritten graph gives other outputs: {e}"))
 }
 
