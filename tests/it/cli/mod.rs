@@ -2,6 +2,7 @@
 
 mod classical;
 mod faults;
+mod grad;
 mod guards;
 mod job;
 mod killed;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 const FORGET: &str = "forget m.onnx --forget f.npy --retain r.npy --alpha 1.5 --min-retained-agreement 0 -o out.onnx";
 
 /// A command line of each command, in an order in which all succeed.
-const ALL: [&str; 8] = [
+const ALL: [&str; 9] = [
     "inspect m.onnx",
     FORGET,
     "importance m.onnx --data f.npy -o f.profile",
@@ -16,6 +16,7 @@ const ALL: [&str; 8] = [
     "dampen m.onnx --forget-profile f.profile --profile r.profile --alpha 1.5 -o dampened.onnx",
     "validate m.onnx out.onnx --forget f.npy --retain r.npy --min-retained-agreement 0",
     "diff m.onnx out.onnx",
+    "grad m.onnx -o g.onnx",
     "runtime show",
 ];
 
@@ -25,7 +26,7 @@ fn every_command_prints_json() {
     let found: Vec<Value> = ALL.iter().map(|line| home.json(line)).collect();
     super::schema::assert_report(&found[1]);
     super::schema::assert_report(&found[4]);
-    let keys = ["total_weights", "guards", "count", "count", "guards", "validation", "tensors", "version"];
+    let keys = ["total_weights", "guards", "count", "count", "guards", "validation", "tensors", "nodes", "version"];
     for (value, key) in found.iter().zip(keys) {
         assert!(!value[key].is_null(), "{value}");
     }
