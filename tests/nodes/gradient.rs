@@ -121,7 +121,8 @@ fn compare(problem: &Problem, runtime: &Runtime, dtype: DType) -> Result<bool, S
             }
             let (low, high) = found.iter().fold((f64::MAX, f64::MIN), |(low, high), &s| (low.min(s), high.max(s)));
             if !found.is_empty() {
-                let scattered = low <= projected && projected <= high;
+                let spread = high - low;
+                let scattered = low - spread <= projected && projected <= high + spread;
                 let kind = if scattered { UNSETTLED } else { WRONG };
                 return Err(format!("{kind}'{name}' along a direction: {projected:.5}, by differences {found:.5?}"));
             }
