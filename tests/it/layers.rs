@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the library, lowest first, and the modules that it may use.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("tensor", &[]),
     ("dampen", &["tensor"]),
@@ -16,6 +16,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("session", &["error", "tensor", "graph"]),
     ("specialise", &["error", "tensor", "graph", "session"]),
     ("autograd", &["error", "tensor", "graph", "session", "specialise"]),
+    ("gradient", &["error", "tensor", "graph", "data", "session", "specialise", "autograd"]),
     ("importance", &["error", "tensor", "graph", "data", "session", "specialise", "autograd"]),
     ("validate", &["error", "tensor", "graph", "data", "session", "importance"]),
     ("report", &["error", "autograd", "session", "validate"]),
@@ -31,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "write",
             "session",
             "autograd",
+            "gradient",
             "importance",
             "validate",
             "report",
