@@ -151,6 +151,25 @@ def by_differences(record: dict, folder: Path, data: Path, sums: dict, names: li
             record["too_small"].append(name)
 
 
+def by_gradient(record: dict, binary: Path, folder: Path, data: Path, names: list[str]) -> None:
+    """The gradient graph: its size, the seconds it takes to build, and its directional derivative."""
+    with tempfile.TemporaryDirectory() as scratch:
+        graph = Path(scratch) / "gradient.onnx"
+        start = time.monotonic()
+        command = [binary, "grad", folder / "model.onnx", "-o", graph, "--data", data, "--threads", "1"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        record["building"] = time.monotonic() - start
+        if done.returncode != 0:
+            record["gradient_refused"] = done.stderr.strip()[-300:]
+            return
+        built = onnx.load(graph)
+        record["gradient_nodes"] = len(built.graph.node)
+        outputs = {each.name for each in built.graph.output}
+        record["gradients_missing"] = [name for name in names if f"{name}.grad" not in outputs]
+        names = [name for name in names if f"{name}.grad" in outputs]
+        record["directional"] = Differences(folder / "model.onnx", dict(np.load(data)), names).directional(graph)
+
+
 def data_of(folder: Path) -> Path | None:
     places = [folder / "data.npz", folder.parent / "data.npz"]
     return next((path for path in places if path.exists()), None)
@@ -179,6 +198,10 @@ def check(binary: Path, folder: Path) -> dict:
         record["no_weight"] = [name for name in single_use if name not in sums]
     by_reference(record, sums, found)
     record["matched"] = len(found)
+    try:
+        by_gradient(record, binary, folder, data, list(sums))
+    except Exception as error:
+        record["gradient_failed"] = f"{type(error).__name__}: {error}"[:300]
     rest = [name for name in sums if name not in found]
     if rest:
         try:
@@ -214,7 +237,8 @@ def main() -> None:
         line = record.get("refused") or record.get("broken") or (
             f"error {record['error']:.1e} scaled {record.get('scaled', 0):.1e} batches {record['batches']:.1e} "
             f"matched {record['matched']}/{record['tensors']} differences {record.get('differences', 0):.1e} "
-            f"{record.get('difference_at', '')} {record.get('tensor', '')} {record.get('no_weight') or ''}"
+            f"directional {record.get('directional', record.get('gradient_failed', record.get('gradient_refused', '')))} "
+            f"nodes {record.get('gradient_nodes')} {record.get('difference_at', '')} {record.get('tensor', '')} {record.get('no_weight') or ''}"
         )
         print(f"{name}: {line}", flush=True)
     sys.exit(0)

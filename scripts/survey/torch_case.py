@@ -12,6 +12,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from cases import SAMPLES, Case
@@ -229,15 +230,16 @@ def dynamo(model: nn.Module, data: Inputs, path: Path, dynamic: bool) -> None:
     """Exports at opset 20."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     batch = {0: torch.export.Dim("batch", min=1)}
-    program = torch.onnx.export(
-        model,
-        tuple(data.values()),
-        dynamo=True,
-        opset_version=20,
-        input_names=list(data),
-        dynamic_shapes=(tuple(batch for _ in data),) if dynamic else None,
-        verbose=False,
-    )
+    with sdpa_kernel(SDPBackend.MATH):  # views of what the others give do not survive the exporter's decompositions
+        program = torch.onnx.export(
+            model,
+            tuple(data.values()),
+            dynamo=True,
+            opset_version=20,
+            input_names=list(data),
+            dynamic_shapes=(tuple(batch for _ in data),) if dynamic else None,
+            verbose=False,
+        )
     onnx.save(program.model_proto, path)
 
 
