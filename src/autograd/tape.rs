@@ -140,6 +140,17 @@ impl Tape {
         self.graph.constants.get(value)
     }
 
+    /// Whether a value is computed from an input of the graph.
+    pub fn depends_on_input(&self, value: &Name) -> bool {
+        let mut read: BTreeSet<&Name> = BTreeSet::from([value]);
+        for node in self.graph.nodes.iter().rev() {
+            if node.outputs.iter().flatten().any(|o| read.contains(o)) {
+                read.extend(node.inputs.iter().flatten());
+            }
+        }
+        self.graph.inputs.iter().any(|input| read.contains(&input.name))
+    }
+
     /// The elements of an integer constant.
     ///
     /// # Errors

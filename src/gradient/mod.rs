@@ -6,7 +6,7 @@ mod probe;
 
 pub use probe::{ProbeError, Shapes, probe};
 
-use crate::autograd::{Explicit, GradError, Seed, gradients};
+use crate::autograd::{Explicit, GradError, Seed, check_rules, gradients};
 use crate::error::{Kind, printable};
 use crate::graph::{Graph, GraphError, Name, Node, attribute, to_open_model_proto};
 use crate::session::{Feed, Kinds, Runtime, SessionError};
@@ -122,9 +122,10 @@ pub fn gradient_graph(
     feed: &dyn Fn(usize) -> Result<Feed, ProbeError>,
     runtime: &Runtime,
 ) -> Result<GradientGraph, GradientError> {
-    check_names(graph, wrt, seed)?;
-    let build = |batch: usize| build(graph, wrt, seed, feed(batch)?, batch, runtime);
     let variable: BTreeSet<Name> = wrt.iter().cloned().collect();
+    check_names(graph, wrt, seed)?;
+    check_rules(graph, &variable)?;
+    let build = |batch: usize| build(graph, wrt, seed, feed(batch)?, batch, runtime);
     let fixed = |batch: usize, reason: String| {
         let mut built = build(batch)?;
         fold::constants(&mut built.graph, &variable, &built.kinds, runtime)?;

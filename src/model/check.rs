@@ -4,7 +4,7 @@
 use super::places::describe;
 use super::{GraphFault, ModelError, TensorFault};
 use onnx_protobuf::{FunctionProto, GraphProto, ModelProto, NodeProto};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 /// Opsets of the default domain that are supported: from the first to the last that ONNX Runtime runs.
 pub(super) const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
@@ -14,18 +14,15 @@ pub(super) fn opset(model: &ModelProto) -> Result<i64, ModelError> {
     if model.ir_version <= 0 {
         return Err(ModelError::NoIrVersion);
     }
-    let mut domains = BTreeSet::new();
-    let mut default = None;
+    let mut domains = BTreeMap::new();
     for opset in &model.opset_import {
         let domain = if opset.domain == "ai.onnx" { "" } else { opset.domain.as_str() };
-        if !domains.insert(domain) {
+        // One that is named twice with one version is what skl2onnx writes.
+        if domains.insert(domain, opset.version).is_some_and(|other| other != opset.version) {
             return Err(ModelError::TwoOpsets { domain: domain.to_owned() });
         }
-        if domain.is_empty() {
-            default = Some(opset.version);
-        }
     }
-    let found = default.ok_or(ModelError::NoOpset)?;
+    let found = domains.get("").copied().ok_or(ModelError::NoOpset)?;
     if OPSETS.contains(&found) { Ok(found) } else { Err(ModelError::Opset { found }) }
 }
 

@@ -349,6 +349,11 @@ fn faults_of_the_header_are_named() {
     assert_fault!(with(&|m| m.opset_import[0].version = 6), ModelError::Opset { found: 6 }, Unsupported, "convert");
     assert_fault!(with(&|m| m.opset_import[0].version = 27), ModelError::Opset { found: 27 }, Unsupported, "7 to 26");
     let twice = |m: &mut ModelProto| m.opset_import.push(m.opset_import[0].clone());
+    assert!(with(&twice).is_ok(), "one version named twice is one version");
+    let twice = |m: &mut ModelProto| {
+        twice(m);
+        m.opset_import[0].version = 18;
+    };
     assert_fault!(with(&twice), ModelError::TwoOpsets { .. }, Malformed, "two opsets");
 }
 

@@ -39,6 +39,10 @@ pub(crate) fn conv(node: &Node, tape: &mut Tape) -> Values {
         "" => value,
         op @ ("Relu" | "Sigmoid" | "Tanh") => tape.unary(op, &value),
         "LeakyRelu" => tape.node("LeakyRelu", &[&value], alpha(0.01), kind),
+        "HardSigmoid" => {
+            let beta = crate::graph::attribute("beta", given.get(1).copied().unwrap_or(0.5));
+            tape.node("HardSigmoid", &[&value], [alpha(0.2), vec![beta]].concat(), kind)
+        }
         "Clip" if given.len() == 2 => {
             let (low, high) = (tape.scalar(&value, given[0].into()), tape.scalar(&value, given[1].into()));
             tape.node("Clip", &[&value, &low, &high], vec![], kind)

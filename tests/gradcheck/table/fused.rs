@@ -32,6 +32,7 @@ pub fn cases() -> Vec<Case> {
             .act("z", &[3, 2]),
         conv("sigmoid", "activation=\"Sigmoid\""),
         conv("tanh", "activation=\"Tanh\""),
+        conv("hard sigmoid", "activation=\"HardSigmoid\",activation_params=[0.0625,0.5]"),
         fused("FusedConv", "an addend", "FusedConv<activation=\"Tanh\">(x, w, b, z)")
             .act("x", &[2, 4, 4])
             .weight("w", &[3, 2, 2, 2])

@@ -30,6 +30,20 @@ pub fn cases() -> Vec<Case> {
             .weight("b", &[3])
             .weight("m", &[3])
             .weight_in(POSITIVE, "v", &[3]),
+        case(
+            "BatchNormalization",
+            "a standardised weight",
+            "t, e, f = BatchNormalization<training_mode=1>(w, s, b, m, v); u = Reshape(t, r); y = MatMul(x, u)",
+        )
+        .act("x", &[5])
+        .weight("w", &[1, 3, 5])
+        .weight_in(POSITIVE, "s", &[3])
+        .weight("b", &[3])
+        .constant(POSITIVE, "m", &[3])
+        .constant(POSITIVE, "v", &[3])
+        .ints("r", &[5, 3])
+        .mixes("the gradient of a weight that is computed is summed over the samples")
+        .not_in_tract("it knows no training mode"),
         batch("volumes", "<momentum=0.5,epsilon=0.01>", &[2, 2, 3, 2]),
         layer("last axis", "", &[3, 5], &[5]),
         layer("last axis, named from the front", "<axis=2>", &[3, 5], &[5]),

@@ -25,6 +25,7 @@ fn help() {
     let home = Home::new();
     insta::assert_snapshot!("help", home.ok("--help"));
     insta::assert_snapshot!("help_forget", home.ok("forget -h"));
+    insta::assert_snapshot!("help_grad", home.ok("grad -h"));
 }
 
 /// A model of few numbers, all of them exact, so that the tables are the same everywhere.
@@ -39,6 +40,7 @@ fn tables() {
         ("diff", "diff m.onnx out.onnx".into()),
         ("diff_same", "diff m.onnx m.onnx".into()),
         ("validate", "validate m.onnx out.onnx --forget f.npy --retain r.npy".into()),
+        ("grad", "grad m.onnx -o g.onnx".into()),
         ("importance", "importance m.onnx --data f.npy -o profile".into()),
         (
             "dampen",
