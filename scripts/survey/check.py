@@ -198,10 +198,11 @@ def check(binary: Path, folder: Path) -> dict:
         record["no_weight"] = [name for name in single_use if name not in sums]
     by_reference(record, sums, found)
     record["matched"] = len(found)
-    try:
-        by_gradient(record, binary, folder, data, list(sums))
-    except Exception as error:
-        record["gradient_failed"] = f"{type(error).__name__}: {error}"[:300]
+    if not found:
+        try:
+            by_gradient(record, binary, folder, data, list(sums))
+        except Exception as error:
+            record["gradient_failed"] = f"{type(error).__name__}: {error}"[:300]
     rest = [name for name in sums if name not in found]
     if rest:
         try:
