@@ -24,7 +24,7 @@
 //! let forget = importance.run(&forget, |_| ())?;
 //! let full = importance.run(&retain, |_| ())?.merge(&forget)?;
 //! // Dampen what matters more to the forget set than to all data, and put the new bytes in place.
-//! let change = rewrite(&opened.graph, &opened.weights, &forget, &full, 1.5, 1.0)?;
+//! let change = rewrite(&opened, &forget, &full, 1.5, 1.0)?;
 //! let new_model = splice(&opened.model, &change.tensors)?.model;
 //! assert_eq!(new_model.len(), opened.model.bytes().len());
 //! # assert!(change.selected > 0);
