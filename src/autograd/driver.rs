@@ -3,6 +3,7 @@
 use super::lower;
 use super::merge::merged;
 use super::objective::{self, Objective};
+use super::parts::{Part, total};
 use super::rules::{self, Gradient};
 use super::tape::broadcast;
 use super::views::views;
@@ -206,7 +207,7 @@ struct Driver {
     views: BTreeMap<Name, (Name, Vec<View>)>,
     reduction: Reduction,
     /// Gradients of values, not yet added up.
-    grads: BTreeMap<Name, Vec<Name>>,
+    grads: BTreeMap<Name, Vec<Part>>,
     uses: BTreeMap<Name, Vec<Use>>,
     mixed: Option<String>,
 }
@@ -216,7 +217,7 @@ impl Driver {
     fn reverse(&mut self, forward: &[Node], wrt: &BTreeSet<Name>, seeds: Vec<(Name, Name)>) -> Result<(), GradError> {
         let wanted = self.wanted(forward, wrt);
         for (output, seed) in seeds {
-            self.grads.entry(output).or_default().push(seed);
+            self.grads.entry(output).or_default().push(Part::Whole(seed));
         }
         forward.iter().rev().try_for_each(|node| self.node(node, &wanted))
     }
@@ -269,7 +270,8 @@ impl Driver {
     /// The sum of the gradients of a value, where it has any.
     fn total(&mut self, value: &Name) -> Option<Name> {
         let parts = self.grads.remove(value)?;
-        parts.into_iter().reduce(|a, b| self.tape.add(&a, &b))
+        let shape = self.tape.shape(value);
+        total(&mut self.tape, parts, &shape)
     }
 
     fn contribute(&mut self, node: &Node, input: &Name, grad: Grad) {
@@ -280,13 +282,17 @@ impl Driver {
         }
         let shape = self.tape.shape(input);
         let value = match grad {
+            Grad::Placed { value, axis, start } => {
+                self.grads.entry(input.clone()).or_default().push(Part::Placed { value, axis, start });
+                return;
+            }
             Grad::Value(value) => self.unbroadcast(&value, &shape, &shape),
             Grad::Reshaped { value, shape: aligned } => self.unbroadcast(&value, &aligned, &shape),
             Grad::Product { left, right } => lower::product(&mut self.tape, &left, &right, &shape),
             Grad::Conv { x, dy, geometry } => lower::conv(&mut self.tape, &x, &dy, &geometry),
             Grad::Rows { indices, dy } => lower::rows(&mut self.tape, &indices, &dy, &shape),
         };
-        self.grads.entry(input.clone()).or_default().push(value);
+        self.grads.entry(input.clone()).or_default().push(Part::Whole(value));
     }
 
     /// The gradient of a value of the given shape from that of the value seen with the shape `aligned` and broadcast.
@@ -298,6 +304,10 @@ impl Driver {
     fn contraction(&mut self, node: &Node, input: &Name, grad: Grad) -> Contraction {
         let shape = self.tape.shape(input);
         match grad {
+            Grad::Placed { value, axis, start } => {
+                let value = Part::Placed { value, axis, start }.whole(&mut self.tape, &shape);
+                self.sum(node, &value, &shape, shape.clone())
+            }
             Grad::Value(value) => self.sum(node, &value, &shape, shape.clone()),
             Grad::Reshaped { value, shape: aligned } => self.sum(node, &value, &aligned, shape),
             Grad::Product { left, right } => {

@@ -11,6 +11,7 @@ mod levels;
 mod lower;
 mod merge;
 pub mod objective;
+mod parts;
 mod rewrite;
 pub mod roles;
 pub mod rules;
@@ -33,6 +34,8 @@ pub enum Grad {
     Value(Name),
     /// The gradient of the input after it was reshaped to `shape` and broadcast to the shape of `value`.
     Reshaped { value: Name, shape: Vec<usize> },
+    /// The gradient of the elements from `start` on along an axis; that of all others is zero.
+    Placed { value: Name, axis: usize, start: usize },
     /// `sum over rows r of left[r, :]ᵀ right[r, :]`, the rows being all leading axes.
     Product { left: Name, right: Name },
     /// The weight gradient of a convolution of `x` giving an output with gradient `dy`.

@@ -4,7 +4,7 @@
 use super::contract::Real;
 use crate::autograd::ConvGeometry;
 use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayD, ArrayView2, ArrayViewMut2, s};
+use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, s};
 use std::ops::Range;
 
 /// Elements of the columns that are made at a time, so that they stay in the cache until they are multiplied,
@@ -27,8 +27,8 @@ pub(super) struct Image<'a, T> {
 
 impl<'a, T: Real> Image<'a, T> {
     /// Image `index` of a batch `[images, channels, …]`.
-    pub fn of(x: &'a ArrayD<T>, dy: &'a ArrayD<T>, index: usize, geometry: &'a ConvGeometry) -> Self {
-        let part = |array: &'a ArrayD<T>| {
+    pub fn of(x: &'a ArrayViewD<'a, T>, dy: &'a ArrayViewD<'a, T>, index: usize, geometry: &'a ConvGeometry) -> Self {
+        let part = |array: &'a ArrayViewD<'a, T>| {
             let size: usize = array.shape()[1..].iter().product();
             array.as_slice().and_then(|all| all.get(index * size..(index + 1) * size)).unwrap_or_default()
         };

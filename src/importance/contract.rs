@@ -5,9 +5,10 @@
 //! result does not depend on the number of threads.
 
 use super::columns::Image;
-use super::{ImportanceError, tiles};
+use super::{ImportanceError, fused};
 use crate::autograd::{Contraction, Operand, Use, View, Weight};
 use crate::graph::normalise;
+use crate::session::Output;
 use crate::specialise::samples::SampleAxis;
 use crate::tensor::{DType, Element, Tensor};
 use ndarray::linalg::general_mat_mul;
@@ -35,16 +36,57 @@ impl Power {
     }
 }
 
+/// A value that a contraction reads, wherever it lies.
+#[derive(Clone, Debug)]
+pub enum Value<'a> {
+    /// Shape and elements, row-major.
+    Single(Vec<usize>, &'a [f32]),
+    Tensor(&'a Tensor),
+}
+
+impl<'a> From<&'a Tensor> for Value<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Value::Tensor(tensor)
+    }
+}
+
+impl<'a> From<&'a Output<'_>> for Value<'a> {
+    fn from(output: &'a Output<'_>) -> Self {
+        match output {
+            Output::Single(view) => Value::Single(view.shape().to_vec(), view.as_slice().unwrap_or_default()),
+            Output::Tensor(tensor) => Value::Tensor(tensor),
+        }
+    }
+}
+
+impl Value<'_> {
+    fn dtype(&self) -> DType {
+        match self {
+            Value::Single(..) => DType::F32,
+            Value::Tensor(tensor) => tensor.dtype(),
+        }
+    }
+
+    fn to_i64(&self) -> Option<Vec<i64>> {
+        match self {
+            Value::Single(..) => None,
+            Value::Tensor(tensor) => tensor.to_i64(),
+        }
+    }
+}
+
 /// The values that contractions read, by name.
-pub type Values<'a> = BTreeMap<&'a str, &'a Tensor>;
+pub type Values<'a> = BTreeMap<&'a str, Value<'a>>;
 
 /// Element types that gradients are computed in.
 pub trait Real: Element + LinalgScalar + Into<f64> + std::ops::AddAssign {
     fn power(self, power: Power) -> Self;
+    /// The elements of a value of this type.
+    fn view<'a>(value: &Value<'a>) -> Option<ArrayViewD<'a, Self>>;
 }
 
 macro_rules! real {
-    ($($t:ty),*) => {$(
+    ($($t:ty: $single:expr),*) => {$(
         impl Real for $t {
             fn power(self, power: Power) -> Self {
                 match power {
@@ -53,43 +95,62 @@ macro_rules! real {
                     Power::Signed => self,
                 }
             }
+            fn view<'a>(value: &Value<'a>) -> Option<ArrayViewD<'a, Self>> {
+                match value {
+                    Value::Single(shape, elements) => $single(shape, elements),
+                    Value::Tensor(tensor) => tensor.array().map(|a| a.view()),
+                }
+            }
         }
     )*};
 }
-real!(f32, f64);
+real!(f32: single, f64: |_, _| None);
+
+fn single<'a>(shape: &[usize], elements: &'a [f32]) -> Option<ArrayViewD<'a, f32>> {
+    ArrayViewD::from_shape(shape, elements).ok()
+}
 
 /// Adds to `total` (row-major, in the weight's own shape) what one batch contributes: the sum over the
 /// samples of the power of the sample's gradient. Without a sample axis the batch counts as one sample.
 ///
 /// # Errors
 /// A value that is missing or not of the expected shape or type; an index out of a table's range.
-pub fn accumulate<'w>(
-    weight: &'w Weight,
+pub fn accumulate(
+    weight: &Weight,
     batch: usize,
     values: &Values,
     power: Power,
     total: &mut [f64],
 ) -> Result<(), ImportanceError> {
     let operands = || weight.uses.iter().flat_map(|u| u.contraction.operands());
-    let double = operands().any(|o| values.get(&*o.name).is_some_and(|t| matches!(t, Tensor::F64(_))));
+    let double = operands().any(|o| values.get(&*o.name).is_some_and(|v| v.dtype() == DType::F64));
     let dtype = if double { DType::F64 } else { DType::F32 };
     // Half precision, or a parameter that is used in two types.
     let widened = operands().filter_map(|o| Some((&*o.name, widen(values.get(&*o.name)?, dtype)?)));
     let widened: BTreeMap<&str, Tensor> = widened.collect();
-    let read = |o: &'w Operand| Some((&*o.name, widened.get(&*o.name).or_else(|| values.get(&*o.name).copied())?));
-    let values: Values = operands().filter_map(read).collect();
+    let mut own = Values::new();
+    for operand in operands() {
+        let value = widened.get(&*operand.name).map(Value::from);
+        if let Some(value) = value.or_else(|| values.get(&*operand.name).cloned()) {
+            own.insert(&operand.name, value);
+        }
+    }
     match double {
-        true => accumulate_as::<f64>(weight, batch, &values, power, total),
-        false => accumulate_as::<f32>(weight, batch, &values, power, total),
+        true => accumulate_as::<f64>(weight, batch, &own, power, total),
+        false if fused::accumulate(weight, batch, &own, power, total)? => Ok(()),
+        false => accumulate_as::<f32>(weight, batch, &own, power, total),
     }
 }
 
-/// A floating-point tensor in another type; none where it has that type.
-fn widen(tensor: &Tensor, to: DType) -> Option<Tensor> {
-    if tensor.dtype() == to {
+/// A floating-point value in another type; none where it has that type.
+fn widen(value: &Value, to: DType) -> Option<Tensor> {
+    if value.dtype() == to {
         return None;
     }
-    let array = tensor.to_f64()?;
+    let array = match value {
+        Value::Single(shape, elements) => single(shape, elements)?.mapv(f64::from),
+        Value::Tensor(tensor) => tensor.to_f64()?,
+    };
     Some(if to == DType::F64 { Tensor::F64(array) } else { Tensor::F32(array.mapv(|x| x as f32)) })
 }
 
@@ -101,15 +162,11 @@ fn accumulate_as<T: Real>(
     total: &mut [f64],
 ) -> Result<(), ImportanceError> {
     let apart = weight.uses.iter().any(|u| u.contraction.operands().iter().any(|o| o.samples.is_some()));
-    if let [Use { contraction: Contraction::Product { left, right }, views }] = &weight.uses[..]
-        && apart
-        && rows_per_sample(left, batch) == 1
+    if let [Use { contraction: Contraction::Rows { indices, dy, rows }, views }] = &weight.uses[..]
         && !moved(views)
     {
-        return rank_one::<T>(left, right, values, power, total);
-    }
-    if tiles::accumulate::<T>(weight, batch, values, power, tiles::TILE, total)? {
-        return Ok(());
+        let samples = (0..if apart { batch } else { 1 }).map(|sample| Part { sample, batch });
+        return samples.into_iter().try_for_each(|part| part.add_rows::<T>(indices, dy, *rows, values, power, total));
     }
     let mut scratch = vec![T::zero(); total.len()];
     for sample in 0..if apart { batch } else { 1 } {
@@ -138,30 +195,6 @@ fn accumulate_as<T: Real>(
 /// Whether elements are seen in another order or number than the parameter has them.
 pub(super) fn moved(views: &[View]) -> bool {
     views.iter().any(|v| !matches!(v, View::Reshape { .. }))
-}
-
-fn rows_per_sample(operand: &Operand, batch: usize) -> usize {
-    let columns = operand.shape.last().copied().unwrap_or(1).max(1);
-    operand.shape.iter().product::<usize>() / columns / batch.max(1)
-}
-
-/// One row for each sample: `Σ |l r| = |l|ᵀ |r|` exactly, one matrix product for the whole batch.
-fn rank_one<T: Real>(
-    left: &Operand,
-    right: &Operand,
-    values: &Values,
-    power: Power,
-    total: &mut [f64],
-) -> Result<(), ImportanceError> {
-    let rows = |operand: &Operand| -> Result<ndarray::Array2<T>, ImportanceError> {
-        let array = get::<T>(values, operand)?;
-        let columns = operand.shape.last().copied().unwrap_or(1);
-        let flat = array.mapv(|x| x.power(power));
-        flat.into_shape_with_order((array.len() / columns.max(1), columns)).map_err(|_| wrong(operand))
-    };
-    let product = rows(left)?.t().dot(&rows(right)?);
-    total.iter_mut().zip(product.iter()).for_each(|(t, &g)| *t += g.into());
-    Ok(())
 }
 
 /// Brings a gradient of a parameter seen through views back to the parameter's own order.
@@ -206,9 +239,10 @@ fn reshaped<T: Real>(array: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
     standard.clone().into_shape_with_order(IxDyn(shape)).unwrap_or(standard)
 }
 
-pub(super) fn get<'a, T: Real>(values: &Values<'a>, operand: &Operand) -> Result<&'a ArrayD<T>, ImportanceError> {
-    let tensor = values.get(&*operand.name).ok_or_else(|| wrong(operand))?;
-    let array = tensor.array::<T>().ok_or_else(|| wrong(operand))?;
+/// The elements of an operand; contiguous, row-major.
+pub(super) fn get<'a, T: Real>(values: &Values<'a>, operand: &Operand) -> Result<ArrayViewD<'a, T>, ImportanceError> {
+    let value = values.get(&*operand.name).ok_or_else(|| wrong(operand))?;
+    let array = T::view(value).ok_or_else(|| wrong(operand))?;
     if array.shape() == operand.shape { Ok(array) } else { Err(wrong(operand)) }
 }
 
@@ -233,7 +267,7 @@ impl Part {
             Contraction::Conv { x, dy, geometry } => {
                 let (images, grads, mut buffer) = (get::<T>(values, x)?, get::<T>(values, dy)?, Vec::new());
                 for index in self.indices(x) {
-                    let image = Image::of(images, grads, index, geometry);
+                    let image = Image::of(&images, &grads, index, geometry);
                     let size = (out.len() / geometry.group.max(1)).max(1);
                     for (group, out) in out.chunks_exact_mut(size).enumerate() {
                         let out = matrix(out, size / image.width().max(1), image.width()).ok_or_else(|| wrong(x))?;
@@ -242,14 +276,10 @@ impl Part {
                 }
             }
             Contraction::Rows { indices, dy, rows } => {
-                let picked = values.get(&*indices.name).and_then(|t| t.to_i64()).ok_or_else(|| wrong(indices))?;
-                let picked =
-                    ndarray::ArrayD::from_shape_vec(IxDyn(&indices.shape), picked).map_err(|_| wrong(indices))?;
-                let picked = self.slice(picked.view(), indices);
+                let picked = self.picked(indices, *rows, values)?;
                 let width = out.len() / (*rows).max(1);
-                let dy = self.slice(get::<T>(values, dy)?.view(), dy);
+                let dy = self.slice(get::<T>(values, dy)?, dy);
                 for (&row, grads) in picked.iter().zip(dy.chunks(width.max(1))) {
-                    let row = normalise(row, *rows).ok_or_else(|| wrong(indices))?;
                     let target = out.get_mut(row * width..(row + 1) * width).ok_or_else(|| wrong(indices))?;
                     target.iter_mut().zip(grads).for_each(|(t, &g)| *t += g);
                 }
@@ -274,8 +304,42 @@ impl Part {
         Ok(())
     }
 
+    /// Adds to `total` the power of the gradient of a table, of which a sample reads few rows.
+    fn add_rows<T: Real>(
+        &self,
+        indices: &Operand,
+        dy: &Operand,
+        rows: usize,
+        values: &Values,
+        power: Power,
+        total: &mut [f64],
+    ) -> Result<(), ImportanceError> {
+        let picked = self.picked(indices, rows, values)?;
+        let width = total.len() / rows.max(1);
+        let dy = self.slice(get::<T>(values, dy)?, dy);
+        let mut order: Vec<usize> = (0..picked.len()).collect();
+        order.sort_by_key(|&at| picked[at]);
+        for same in order.chunk_by(|&a, &b| picked[a] == picked[b]) {
+            let mut sum = vec![T::zero(); width];
+            for &at in same {
+                sum.iter_mut().zip(&dy[at * width..]).for_each(|(s, &g)| *s += g);
+            }
+            let target = total[picked[same[0]] * width..].iter_mut();
+            target.zip(sum).for_each(|(t, g)| *t += power.apply(g.into()));
+        }
+        Ok(())
+    }
+
+    /// The rows of a table that this sample reads, in order.
+    fn picked(&self, indices: &Operand, rows: usize, values: &Values) -> Result<Vec<usize>, ImportanceError> {
+        let picked = values.get(&*indices.name).and_then(Value::to_i64).ok_or_else(|| wrong(indices))?;
+        let picked = ndarray::ArrayD::from_shape_vec(IxDyn(&indices.shape), picked).map_err(|_| wrong(indices))?;
+        let row = |row: i64| normalise(row, rows).ok_or_else(|| wrong(indices));
+        self.slice(picked.view(), indices).into_iter().map(row).collect()
+    }
+
     /// Indices along the sample axis that belong to this sample.
-    fn along(&self, split: SampleAxis) -> impl Iterator<Item = usize> {
+    pub fn along(&self, split: SampleAxis) -> impl Iterator<Item = usize> {
         let (sample, batch) = (self.sample, self.batch);
         (0..split.outer).flat_map(move |o| (0..split.inner).map(move |i| (o * batch + sample) * split.inner + i))
     }
@@ -300,14 +364,14 @@ impl Part {
     }
 
     /// The rows (all axes but the last) that belong to this sample: a view where they lie together, else a copy.
-    pub fn rows<'a, T: Real>(&self, array: &'a ArrayD<T>, operand: &Operand) -> ndarray::CowArray<'a, T, ndarray::Ix2> {
+    fn rows<'a, T: Real>(&self, array: ArrayViewD<'a, T>, operand: &Operand) -> ndarray::CowArray<'a, T, ndarray::Ix2> {
         let columns = operand.shape.last().copied().unwrap_or(1);
         let (start, len) = match operand.samples {
             None => (0, array.len()),
             Some(split) => {
                 let (before, tail) = around(&operand.shape, split.axis);
                 if before * split.outer != 1 {
-                    let rows = self.slice(array.view(), operand);
+                    let rows = self.slice(array, operand);
                     let shape = (rows.len() / columns.max(1), columns);
                     return ndarray::Array2::from_shape_vec(shape, rows)
                         .unwrap_or_else(|_| ndarray::Array2::zeros((0, columns)))
@@ -316,7 +380,7 @@ impl Part {
                 (self.sample * split.inner * tail, split.inner * tail)
             }
         };
-        let flat = array.as_slice().and_then(|s| s.get(start..start + len)).unwrap_or_default();
+        let flat = array.to_slice().and_then(|s| s.get(start..start + len)).unwrap_or_default();
         match ArrayView2::from_shape((len / columns.max(1), columns), flat) {
             Ok(view) => view.into(),
             Err(_) => ndarray::Array2::zeros((0, columns)).into(),

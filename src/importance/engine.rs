@@ -6,7 +6,7 @@ use crate::autograd::objective::{ONE_HOT, Objective, SAMPLE_WEIGHT};
 use crate::autograd::{Backward, Reduction, Weight, check_rules, differentiate};
 use crate::data::{Batch, DataSet};
 use crate::graph::{Graph, Name};
-use crate::session::{Feed, Runtime, Session};
+use crate::session::{Feed, Output, Runtime, Session};
 use crate::specialise::specialise;
 use crate::tensor::Tensor;
 use crate::with_array;
@@ -194,20 +194,27 @@ impl<'a> Importance<'a> {
             (false, Objective::Fisher) => Power::Square,
             (false, _) => Power::Absolute,
         };
-        let outputs = engine.session.as_mut().map_or(Ok(vec![]), |session| session.run(&feed))?;
         let backward = &engine.backward;
-        let mut values: Values = feed.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-        values.extend(backward.graph.constants.iter().map(|(name, tensor)| (&**name, &**tensor)));
-        values.extend(backward.graph.outputs.iter().zip(&outputs).map(|(name, tensor)| (&**name, tensor)));
         for weight in &backward.weights {
             sums.weights.entry(weight.name.to_string()).or_insert_with(|| ArrayD::zeros(IxDyn(&weight.shape)));
         }
-        // Both are in the order of names.
-        let totals: Vec<_> = sums.weights.values_mut().zip(&backward.weights).collect();
-        let one = |(total, weight): (&mut ArrayD<f64>, &Weight)| {
-            accumulate(weight, size, &values, power, total.as_slice_mut().unwrap_or_default())
+        let mut added = Ok(());
+        let mut contract = |outputs: Vec<Output>| {
+            let mut values: Values = feed.iter().map(|(name, tensor)| (name.as_str(), tensor.into())).collect();
+            values.extend(backward.graph.constants.iter().map(|(name, tensor)| (&**name, (&**tensor).into())));
+            values.extend(backward.graph.outputs.iter().zip(&outputs).map(|(name, output)| (&**name, output.into())));
+            // Both are in the order of names.
+            let totals: Vec<_> = sums.weights.values_mut().zip(&backward.weights).collect();
+            let one = |(total, weight): (&mut ArrayD<f64>, &Weight)| {
+                accumulate(weight, size, &values, power, total.as_slice_mut().unwrap_or_default())
+            };
+            added = pool.install(|| totals.into_par_iter().with_max_len(1).try_for_each(one));
         };
-        pool.install(|| totals.into_par_iter().with_max_len(1).try_for_each(one))
+        match &mut engine.session {
+            Some(session) => session.show(&feed, &mut contract)?,
+            None => contract(vec![]),
+        }
+        added
     }
 }
 

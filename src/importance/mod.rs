@@ -3,11 +3,14 @@
 mod columns;
 mod contract;
 mod engine;
+mod fused;
+mod kernel;
+mod panels;
 mod profile;
+mod source;
 mod sums;
-mod tiles;
 
-pub use contract::{Power, Values, accumulate};
+pub use contract::{Power, Value, Values, accumulate};
 pub(crate) use engine::padded;
 pub use engine::{Importance, Progress, Settings};
 pub use profile::{FORMAT, Profile};

@@ -9,6 +9,7 @@ mod tract;
 use crate::error::Kind;
 use crate::graph::{Graph, Name};
 use crate::tensor::{DType, Tensor};
+use ndarray::ArrayViewD;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -17,13 +18,40 @@ pub type Feed = BTreeMap<String, Tensor>;
 /// Type and shape of values, where they are known.
 pub type Kinds = BTreeMap<Name, (DType, Vec<usize>)>;
 
+/// An output of a run.
+#[derive(Clone, Debug)]
+pub enum Output<'a> {
+    /// In the runtime's own memory.
+    Single(ArrayViewD<'a, f32>),
+    Tensor(Tensor),
+}
+
+impl Output<'_> {
+    pub fn into_tensor(self) -> Tensor {
+        match self {
+            Output::Single(view) => Tensor::F32(view.to_owned()),
+            Output::Tensor(tensor) => tensor,
+        }
+    }
+}
+
 /// A graph made ready to run. Outputs come in the order of the graph's outputs.
 pub trait Session: Send {
-    /// Runs the graph once.
+    /// Runs the graph once and shows its outputs to `see`, before the runtime takes their memory back.
     ///
     /// # Errors
     /// Missing inputs, a failure inside the runtime, an output of a type that is not a tensor.
-    fn run(&mut self, feed: &Feed) -> Result<Vec<Tensor>, SessionError>;
+    fn show(&mut self, feed: &Feed, see: &mut dyn FnMut(Vec<Output>)) -> Result<(), SessionError>;
+
+    /// Runs the graph once.
+    ///
+    /// # Errors
+    /// As [`Session::show`].
+    fn run(&mut self, feed: &Feed) -> Result<Vec<Tensor>, SessionError> {
+        let mut found = Vec::new();
+        self.show(feed, &mut |outputs| found = outputs.into_iter().map(Output::into_tensor).collect())?;
+        Ok(found)
+    }
 }
 
 /// Which library runs graphs.

@@ -1,8 +1,9 @@
 //! ONNX Runtime, loaded from a shared library at run time.
 
-use super::{DeviceChoice, Feed, RuntimeInfo, RuntimeOptions, Session, SessionError, assignment, locate};
-use crate::tensor::Tensor;
+use super::{DeviceChoice, Feed, Output, RuntimeInfo, RuntimeOptions, Session, SessionError, assignment, locate};
+use crate::tensor::Element;
 use crate::with_array;
+use ndarray::ArrayViewD;
 use onnx_protobuf::ModelProto;
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -96,6 +97,9 @@ impl OnnxRuntime {
             .map_err(refusal)?
             .with_flush_to_zero()
             .map_err(refusal)?
+            // Waiting threads would otherwise take the processor from the accumulation between two runs.
+            .with_config_entry("session.force_spinning_stop", "1")
+            .map_err(refusal)?
             .with_config_entry("session.record_ep_graph_assignment_info", "1")
             .map_err(refusal)?;
         let session = builder.commit_from_memory(&bytes).map_err(refusal)?;
@@ -149,7 +153,7 @@ struct OrtSession {
 }
 
 impl Session for OrtSession {
-    fn run(&mut self, feed: &Feed) -> Result<Vec<Tensor>, SessionError> {
+    fn show(&mut self, feed: &Feed, see: &mut dyn FnMut(Vec<Output>)) -> Result<(), SessionError> {
         let failed = |e: ort::Error| SessionError::Failed { runtime: NAME, reason: e.to_string() };
         let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
         for input in self.session.inputs() {
@@ -160,18 +164,22 @@ impl Session for OrtSession {
         }
         let inputs: SessionInputs<'_, '_, 0> = SessionInputs::ValueMap(inputs);
         let outputs = self.session.run(inputs).map_err(failed)?;
-        (0..outputs.len()).map(|i| read(&outputs[i], i)).collect()
+        see((0..outputs.len()).map(|i| read(&outputs[i], i)).collect::<Result<_, _>>()?);
+        Ok(())
     }
 }
 
-fn read(value: &DynValue, index: usize) -> Result<Tensor, SessionError> {
-    fn get<T: PrimitiveTensorElementType + crate::tensor::Element>(value: &DynValue) -> Result<Tensor, SessionError> {
+fn read(value: &DynValue, index: usize) -> Result<Output<'_>, SessionError> {
+    fn view<T: PrimitiveTensorElementType>(value: &DynValue) -> Result<ArrayViewD<'_, T>, SessionError> {
         let view = value.try_extract_array::<T>();
-        view.map(|v| T::wrap(v.to_owned())).map_err(|e| SessionError::Failed { runtime: NAME, reason: e.to_string() })
+        view.map_err(|e| SessionError::Failed { runtime: NAME, reason: e.to_string() })
+    }
+    fn get<T: PrimitiveTensorElementType + Element>(value: &DynValue) -> Result<Output<'_>, SessionError> {
+        Ok(Output::Tensor(T::wrap(view::<T>(value)?.to_owned())))
     }
     let unsupported = |found: String| SessionError::OutputType { runtime: NAME, index, found };
     match value.dtype().tensor_type() {
-        Some(TensorElementType::Float32) => get::<f32>(value),
+        Some(TensorElementType::Float32) => view::<f32>(value).map(Output::Single),
         Some(TensorElementType::Float64) => get::<f64>(value),
         Some(TensorElementType::Float16) => get::<half::f16>(value),
         Some(TensorElementType::Bfloat16) => get::<half::bf16>(value),

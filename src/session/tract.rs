@@ -1,6 +1,6 @@
 //! The embedded runtime: pure Rust, no native library. It runs graphs of fixed shapes.
 
-use super::{Feed, RuntimeInfo, Session, SessionError};
+use super::{Feed, Output, RuntimeInfo, Session, SessionError};
 use crate::tensor::{Element, Tensor};
 use onnx_protobuf::ModelProto;
 use protobuf::Message;
@@ -61,7 +61,7 @@ struct TractSession {
 }
 
 impl Session for TractSession {
-    fn run(&mut self, feed: &Feed) -> Result<Vec<Tensor>, SessionError> {
+    fn show(&mut self, feed: &Feed, see: &mut dyn FnMut(Vec<Output>)) -> Result<(), SessionError> {
         let mut values = Vec::new();
         for name in &self.inputs {
             let tensor = feed.get(name).ok_or_else(|| SessionError::MissingInput { name: name.clone() })?;
@@ -69,7 +69,9 @@ impl Session for TractSession {
         }
         let outputs = guarded(|| self.runnable.run(values.into_iter().collect()))
             .map_err(|reason| SessionError::Failed { runtime: NAME, reason })?;
-        outputs.iter().enumerate().map(|(i, value)| from_tract(value, i)).collect()
+        let read = outputs.iter().enumerate().map(|(i, value)| from_tract(value, i).map(Output::Tensor));
+        see(read.collect::<Result<_, _>>()?);
+        Ok(())
     }
 }
 

@@ -36,7 +36,7 @@ fn run(weight: &Weight, batch: usize, values: &[(&str, Tensor)], power: Power) -
         other => other.clone(),
     };
     let narrowed: Vec<(&str, Tensor)> = values.iter().map(|(n, t)| (*n, narrow(t))).collect();
-    let [double, single] = [values, &narrowed].map(|v| sums(&v.iter().map(|(n, t)| (*n, t)).collect()));
+    let [double, single] = [values, &narrowed].map(|v| sums(&v.iter().map(|(n, t)| (*n, t.into())).collect()));
     assert_eq!(double, single);
     double
 }
@@ -82,56 +82,93 @@ fn spatial() -> impl Strategy<Value = [usize; 6]> {
     free.prop_filter("the kernel fits", |[n, k, _, d, before, after]| n + before + after > d * (k - 1))
 }
 
+/// Gradients of a convolution with `[group, channels, outputs]` and so many images of a sample, against plain loops.
+fn check_convolution(
+    axes: &[[usize; 6]],
+    batch: usize,
+    [group, channels, outputs]: [usize; 3],
+    inner: usize,
+    power: Power,
+    seed: u64,
+) {
+    let column = |f: fn(&[usize; 6]) -> usize| axes.iter().map(f).collect::<Vec<_>>();
+    let (input, kernel, strides) = (column(|a| a[0]), column(|a| a[1]), column(|a| a[2]));
+    let (dilations, pads) = (column(|a| a[3]), column(|a| a[4]));
+    let output = column(|[n, k, s, d, before, after]| (n + before + after - d * (k - 1) - 1) / s + 1);
+    let images = batch * inner;
+    let x = numbers(&[&[images, group * channels], &input[..]].concat(), seed);
+    let dy = numbers(&[&[images, group * outputs], &output[..]].concat(), seed ^ 1);
+    let shape = [&[group * outputs, channels], &kernel[..]].concat();
+    let split = SampleAxis { axis: 0, outer: 1, inner };
+
+    let mut samples = vec![vec![]; batch];
+    for w in indices(&shape) {
+        let mut gradient = vec![0.0; batch];
+        for at in indices(&[&[images], &output[..]].concat()) {
+            let image = at[0];
+            let mut from = vec![image, w[0] / outputs * channels + w[1]];
+            for axis in 0..input.len() {
+                let place = at[axis + 1] * strides[axis] + w[axis + 2] * dilations[axis];
+                match place.checked_sub(pads[axis]).filter(|&p| p < input[axis]) {
+                    Some(place) => from.push(place),
+                    None => break,
+                }
+            }
+            if from.len() == input.len() + 2 {
+                let to = [&[image, w[0]], &at[1..]].concat();
+                gradient[sample_of(split, batch, image)] += x[&from[..]] * dy[&to[..]];
+            }
+        }
+        gradient.into_iter().enumerate().for_each(|(n, g)| samples[n].push(g));
+    }
+
+    let geometry = ConvGeometry { group, kernel, strides, dilations, pads };
+    let (left, right) = (operand("x", &x, Some(split)), operand("dy", &dy, Some(split)));
+    let weight = weight(&shape, Contraction::Conv { x: left, dy: right, geometry }, vec![]);
+    assert_eq!(run(&weight, batch, &[("x", x.into()), ("dy", dy.into())], power), powers(&samples, power));
+}
+
+/// Few, or more than the panels of the kernels hold.
+fn some(few: std::ops::Range<usize>) -> impl Strategy<Value = usize> {
+    prop_oneof![7 => few, 1 => 7..70usize]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn convolutions(
         axes in prop::collection::vec(spatial(), 1..4),
-        (batch, group, channels, outputs, inner) in (1..4usize, 1..3usize, 1..3usize, 1..3usize, 1..3usize),
+        (batch, group, channels, outputs, inner) in (1..4usize, 1..4usize, 1..3usize, 1..3usize, 1..3usize),
         (power, seed) in (power(), any::<u64>()),
     ) {
-        let column = |f: fn(&[usize; 6]) -> usize| axes.iter().map(f).collect::<Vec<_>>();
-        let (input, kernel, strides) = (column(|a| a[0]), column(|a| a[1]), column(|a| a[2]));
-        let (dilations, pads) = (column(|a| a[3]), column(|a| a[4]));
-        let output = column(|[n, k, s, d, before, after]| (n + before + after - d * (k - 1) - 1) / s + 1);
-        let images = batch * inner;
-        let x = numbers(&[&[images, group * channels], &input[..]].concat(), seed);
-        let dy = numbers(&[&[images, group * outputs], &output[..]].concat(), seed ^ 1);
-        let shape = [&[group * outputs, channels], &kernel[..]].concat();
-        let split = SampleAxis { axis: 0, outer: 1, inner };
+        check_convolution(&axes, batch, [group, channels, outputs], inner, power, seed);
+    }
 
-        let mut samples = vec![vec![]; batch];
-        for w in indices(&shape) {
-            let mut gradient = vec![0.0; batch];
-            for at in indices(&[&[images], &output[..]].concat()) {
-                let image = at[0];
-                let mut from = vec![image, w[0] / outputs * channels + w[1]];
-                for axis in 0..input.len() {
-                    let place = at[axis + 1] * strides[axis] + w[axis + 2] * dilations[axis];
-                    match place.checked_sub(pads[axis]).filter(|&p| p < input[axis]) {
-                        Some(place) => from.push(place),
-                        None => break,
-                    }
-                }
-                if from.len() == input.len() + 2 {
-                    let to = [&[image, w[0]], &at[1..]].concat();
-                    gradient[sample_of(split, batch, image)] += x[&from[..]] * dy[&to[..]];
-                }
-            }
-            gradient.into_iter().enumerate().for_each(|(n, g)| samples[n].push(g));
-        }
+    #[test]
+    fn convolutions_of_many_channels(
+        axes in prop::collection::vec(spatial().prop_map(|[n, k, s, d, before, after]| [n, k.min(2), s, d, before.min(1), after.min(1)]), 1..3),
+        (batch, group, channels, outputs) in (1..3usize, 1..3usize, 1..45usize, 1..20usize),
+        (power, seed) in (power(), any::<u64>()),
+    ) {
+        let axes: Vec<_> = axes.into_iter().filter(|[n, k, _, d, before, after]| n + before + after > d * (k - 1)).collect();
+        prop_assume!(!axes.is_empty());
+        check_convolution(&axes, batch, [group, channels, outputs], 1, power, seed);
+    }
 
-        let geometry = ConvGeometry { group, kernel, strides, dilations, pads };
-        let (left, right) = (operand("x", &x, Some(split)), operand("dy", &dy, Some(split)));
-        let weight = weight(&shape, Contraction::Conv { x: left, dy: right, geometry }, vec![]);
-        prop_assert_eq!(run(&weight, batch, &[("x", x.into()), ("dy", dy.into())], power), powers(&samples, power));
+    #[test]
+    fn convolutions_of_many_groups(
+        axes in prop::collection::vec(spatial(), 1..3),
+        (batch, group, outputs) in (1..4usize, 2..40usize, 1..3usize),
+        (power, seed) in (power(), any::<u64>()),
+    ) {
+        check_convolution(&axes, batch, [group, 1, outputs], 1, power, seed);
     }
 
     #[test]
     fn products(
         (before, outer, batch, inner, after) in (1..3usize, 1..4usize, 1..4usize, 1..4usize, 1..3usize),
-        (rows, columns) in (1..4usize, 1..4usize),
+        (rows, columns) in (some(1..4), some(1..4)),
         (transposed, power, seed) in (any::<bool>(), power(), any::<u64>()),
     ) {
         let leading = [before, outer * batch * inner, after];
@@ -213,7 +250,7 @@ fn uses_and_faults() {
     let table = weight(&[4, 3], Contraction::Rows { indices, dy: operand("dy", &dy, split), rows: 4 }, vec![]);
     for index in [4i64, -5] {
         let (i, dy) = (Tensor::new(&[2], vec![0, index]).unwrap(), Tensor::F64(dy.clone()));
-        let values = Values::from([("i", &i), ("dy", &dy)]);
+        let values = Values::from([("i", (&i).into()), ("dy", (&dy).into())]);
         accumulate(&table, 2, &values, Power::Absolute, &mut [0.0; 12]).unwrap_err();
     }
 }

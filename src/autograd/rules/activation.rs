@@ -1,6 +1,8 @@
 //! Activation functions.
 
 use super::{Grad, GradError, Name, Node, Tape, first};
+use crate::graph::attribute;
+use crate::tensor::DType;
 use std::f64::consts::PI;
 
 type Grads = Result<Vec<Option<Grad>>, GradError>;
@@ -8,8 +10,21 @@ type Grads = Result<Vec<Option<Grad>>, GradError>;
 /// `y = max(x, 0)`: `dx = dy` where `x > 0`; zero at the kink.
 pub(super) fn relu(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let dy = first(node, grads)?;
-    let active = tape.compare_with("Greater", node.output()?, 0.0);
-    Ok(vec![Some(tape.keep_where(&active, &dy).into())])
+    let y = node.output()?;
+    let dx = match tape.dtype(y) {
+        // 1 where `y` is positive, else 0: the largest slope cut at 1. Runtimes take several times longer for Where.
+        DType::F32 => {
+            let steepest = vec![attribute("alpha", f32::MAX), attribute("beta", 0.0f32)];
+            let kind = (DType::F32, tape.shape(y));
+            let active = tape.node("HardSigmoid", &[y], steepest, kind);
+            tape.mul(&dy, &active)
+        }
+        _ => {
+            let active = tape.compare_with("Greater", y, 0.0);
+            tape.keep_where(&active, &dy)
+        }
+    };
+    Ok(vec![Some(dx.into())])
 }
 
 /// `y = x` where `x > 0`, else `alpha x`; slope `alpha` at the kink.

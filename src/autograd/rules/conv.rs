@@ -1,5 +1,6 @@
 //! Convolution.
 
+use super::select::spread;
 use super::window::Windows;
 use super::{Grad, GradError, Name, Node, Tape, first};
 use crate::graph::attribute;
@@ -26,7 +27,10 @@ pub(super) fn conv(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grad
             let kind = (tape.dtype(x), tape.shape(x));
             tape.node("Conv", &[&dy, &kernel], attributes, kind)
         }
-        None => transposed(tape, &dy, w, &windows, tape.shape(x)),
+        None => match apart(tape, &dy, w, &windows) {
+            Some(dx) => dx,
+            None => transposed(tape, &dy, w, &windows, tape.shape(x)),
+        },
     };
     let channels = tape.shape(&dy)[1];
     let aligned = [&[channels], &vec![1; windows.input.len()][..]].concat();
@@ -82,6 +86,27 @@ fn to_i64(values: &[usize]) -> Vec<i64> {
     values.iter().map(|&v| v as i64).collect()
 }
 
+/// `dX` of a kernel of one tap that moves by several places: the convolution of `dY`, zeros between its elements.
+fn apart(tape: &mut Tape, dy: &Name, w: &Name, windows: &Windows) -> Option<Name> {
+    let g = &windows.geometry;
+    let one_tap = g.kernel.iter().chain(&g.dilations).all(|&k| k == 1) && g.pads.iter().all(|&p| p == 0);
+    if !one_tap || !tape.may_precompute() {
+        return None;
+    }
+    let kernel = turned(tape, w, g.group)?;
+    let mut shape = tape.shape(dy);
+    shape[1] = tape.shape(&kernel)[0];
+    let kind = (tape.dtype(dy), shape);
+    let mut dx = tape.node("Conv", &[dy, &kernel], vec![attribute("group", g.group as i64)], kind);
+    for (axis, (&stride, &length)) in g.strides.iter().zip(&windows.input).enumerate() {
+        dx = spread(tape, &dx, axis + 2, stride);
+        let covered = tape.shape(&dx)[axis + 2];
+        dx = tape.slice(&dx, axis + 2, 0, covered.min(length));
+        dx = tape.pad(&dx, axis + 2, 0, length.saturating_sub(covered));
+    }
+    Some(dx)
+}
+
 /// The constant flipped kernel and the padding that give `dX` as a convolution, where stride and padding allow it.
 fn flipped(tape: &mut Tape, w: &Name, windows: &Windows) -> Option<(Name, Vec<i64>)> {
     let g = &windows.geometry;
@@ -92,13 +117,17 @@ fn flipped(tape: &mut Tape, w: &Name, windows: &Windows) -> Option<(Name, Vec<i6
     if !tape.may_precompute() || g.strides.iter().any(|&s| s != 1) || pads.iter().any(|&p| p < 0) {
         return None;
     }
-    let group = g.group;
+    Some((turned(tape, w, g.group)?, pads))
+}
+
+/// A constant kernel flipped, with its channels swapped.
+fn turned(tape: &mut Tape, w: &Name, group: usize) -> Option<Name> {
     let kernel = match &**tape.constant_value(w)? {
         Tensor::F32(a) => flip(a, group)?,
         Tensor::F64(a) => flip(a, group)?,
         _ => return None,
     };
-    Some((tape.constant(kernel), pads))
+    Some(tape.constant(kernel))
 }
 
 /// From `[M, C / group, k…]` to `[C, M / group, k…]` with the kernel's axes reversed.

@@ -54,6 +54,13 @@ pub(super) fn slice(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gra
         Some(steps) => tape.integers(node, steps)?,
         None => vec![1; starts.len()],
     };
+    if let ([start], [axis], [1]) = (&starts[..], &axes[..], &steps[..]) {
+        let axis = normalise(*axis, from.len()).ok_or_else(|| node.bad("axes"))?;
+        let length = from[axis] as i64;
+        let start = if *start < 0 { start.saturating_add(length) } else { *start };
+        let start = start.clamp(0, length) as usize;
+        return Ok(vec![Some(Grad::Placed { value: dx, axis, start }), None, None, None, None]);
+    }
     for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
         let axis = normalise(axis, from.len()).ok_or_else(|| node.bad("axes"))?;
         let (length, count) = (from[axis] as i64, tape.shape(&dx)[axis] as i64);
@@ -77,7 +84,7 @@ pub(super) fn slice(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gra
 }
 
 /// `step - 1` zeros after each element along an axis.
-fn spread(tape: &mut Tape, x: &Name, axis: usize, step: usize) -> Name {
+pub(super) fn spread(tape: &mut Tape, x: &Name, axis: usize, step: usize) -> Name {
     if step == 1 {
         return x.clone();
     }
@@ -97,6 +104,12 @@ pub(super) fn gather(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gr
     let (data, indices) = (node.required(0)?, node.required(1)?);
     let (from, picked) = (tape.shape(data), tape.shape(indices));
     let axis = node.axis("axis", 0, from.len())?;
+    if let Some(start) = run(tape, indices, from[axis]) {
+        let count: usize = picked.iter().product();
+        let shape = [&from[..axis], &[count], &from[axis + 1..]].concat();
+        let value = tape.reshape(&dy, &shape);
+        return Ok(vec![Some(Grad::Placed { value, axis, start }), None]);
+    }
     if axis == 0 {
         return Ok(vec![Some(Grad::Rows { indices: indices.clone(), dy }), None]);
     }
@@ -114,6 +127,14 @@ pub(super) fn gather(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gr
     let attributes = vec![attribute("axis", axis as i64), attribute("reduction", "add")];
     let kind = (tape.dtype(&dy), from);
     Ok(vec![Some(tape.node("ScatterElements", &[&zeros, &positions, &updates], attributes, kind).into()), None])
+}
+
+/// Where known indices along an axis of this length begin that follow one another.
+fn run(tape: &Tape, indices: &Name, length: usize) -> Option<usize> {
+    let known = tape.constant_value(indices)?.to_i64()?;
+    let known = known.into_iter().map(|index| normalise(index, length)).collect::<Option<Vec<_>>>()?;
+    let start = *known.first()?;
+    known.iter().enumerate().all(|(place, &index)| index == start + place).then_some(start)
 }
 
 /// `y = a` where `c`, else `b`: each gets `dy` where it was taken.
