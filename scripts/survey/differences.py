@@ -32,6 +32,11 @@ def open_to(model: onnx.ModelProto, names: list[str]) -> dict[str, np.ndarray]:
     return values
 
 
+def array(output: np.ndarray | list[dict]) -> np.ndarray:
+    """What ZipMap makes, a dictionary for each sample, as rows."""
+    return output if isinstance(output, np.ndarray) else np.array([list(row.values()) for row in output], np.float32)
+
+
 class Differences:
     """The objective of one model as a function of a few of its tensors."""
 
@@ -58,7 +63,7 @@ class Differences:
         """For each sample."""
         parts = []
         for batch in self.batches:
-            outputs = [each for each in self.session.run(None, batch | changed) if isinstance(each, np.ndarray)]
+            outputs = map(array, self.session.run(None, batch | changed))
             outputs = [each.astype(np.float64) for each in outputs if each.dtype in (np.float32, np.float16, np.float64)]
             parts.append(sum(np.square(each).reshape(len(each), -1).sum(1) for each in outputs))
         return np.concatenate(parts)
