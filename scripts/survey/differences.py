@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-STEPS = (0.1, 1e-2, 1.0, 1e-3)
+STEPS = (0.1, 1e-2, 1.0, 1e-3, 1e-4)
 """Relative to the root mean square of the tensor."""
 DIRECTIONAL = (1e-3, 1e-4, 1e-2, 1e-5)
 ROUNDING = 1e-6
@@ -91,8 +91,10 @@ class Differences:
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(gradient, options, ["CPUExecutionProvider"])
         outputs = [f"{name}.grad" for name in self.values]
-        inputs = {each.name for each in session.get_inputs()}
-        runs = [session.run(outputs, {k: v for k, v in batch.items() if k in inputs}) for batch in self.batches]
+        given = {each.name: each.shape for each in session.get_inputs()}
+        fixed = next((shape[0] for shape in given.values() if shape and isinstance(shape[0], int)), None)
+        data = {key: np.concatenate([batch[key] for batch in self.batches]) for key in given}
+        runs = [session.run(outputs, batch) for batch in self.cut(data, len(next(iter(data.values()))), fixed)]
         random = np.random.default_rng(1)
         parts, direction = [], {}
         for index, (name, value) in enumerate(self.values.items()):

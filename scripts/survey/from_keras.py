@@ -129,9 +129,22 @@ def case(name, build) -> Case:
                     total += np.abs(tensorflow.convert_to_tensor(gradient).numpy())
         names = [weight.path for weight in weights]
         values = {name: weight.numpy() for name, weight in zip(names, weights)}
-        write_reference(folder / "reference.npz", values, dict(zip(names, sums)))
+        write_reference(folder / "reference.npz", values, dict(zip(names, sums)), dict(foldings(keras, model)))
 
     return Case(name, BACKENDS, export, refer)
+
+
+def foldings(keras, model):
+    """For each convolution with batch normalisation right behind it: the factor for each channel (shaped for the
+    kernel), and the bias after folding."""
+    for norm in model.layers:
+        layer = norm.input._keras_history.operation if isinstance(norm, keras.layers.BatchNormalization) else None
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+            scale = np.asarray(norm.gamma) / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+            bias = np.asarray(layer.bias) if layer.use_bias else 0
+            deep = isinstance(layer, keras.layers.DepthwiseConv2D)
+            yield f"scale/{layer.kernel.path}", scale.reshape((1, 1, -1, 1) if deep else (1, 1, 1, -1))
+            yield f"shift/{layer.kernel.path}/{norm.beta.path}", (bias - np.asarray(norm.moving_mean)) * scale + np.asarray(norm.beta)
 
 
 def chained(keras, layers: list):
