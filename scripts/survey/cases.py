@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "target" / "survey"
 
@@ -32,3 +34,12 @@ class Case:
     """Writes, for this exporter, `model.onnx` into this folder, and `data.npz` unless `refer` does."""
     refer: Callable[[Path], None] | None = None
     """Writes `data.npz` and `reference.npz`, the importance by the framework's own autograd, into this folder."""
+
+
+def write_reference(path: Path, values: dict[str, np.ndarray], sums: dict[str, np.ndarray], more: dict[str, np.ndarray] = {}) -> None:
+    """Parameters and their importance by name; the file appears whole or not at all."""
+    arrays = {f"value/{name}": value.astype(np.float32) for name, value in values.items()}
+    arrays |= {f"omega/{name}": total.astype(np.float32) for name, total in sums.items()}
+    with open(path.with_suffix(".tmp"), "wb") as file:
+        np.savez(file, **arrays, **more)
+    path.with_suffix(".tmp").rename(path)

@@ -31,6 +31,8 @@ ROUNDING = 1e-5
 ELEMENTS = 4
 ENOUGH = 1e-3
 """An error that needs no other step."""
+LIMIT = 300
+"""Seconds for one run of the command."""
 MEASURABLE = 0.1
 """Differences of a tensor whose gradient is less than ten times their rounding say nothing."""
 
@@ -97,9 +99,9 @@ def importance(binary: Path, model: Path, data: Path, *settings: str) -> tuple[d
         command = [binary, "importance", model, "--data", data, "-o", profile, "--threads", "1", *settings]
         start = time.monotonic()
         try:
-            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=LIMIT)
         except subprocess.TimeoutExpired:
-            raise Refused("over 300 s")
+            raise Refused(f"over {LIMIT} s")
         seconds = time.monotonic() - start
         message = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|.*\r", "", done.stderr).strip()
         if done.returncode != 0:
@@ -157,7 +159,11 @@ def by_gradient(record: dict, binary: Path, folder: Path, data: Path, names: lis
         graph = Path(scratch) / "gradient.onnx"
         start = time.monotonic()
         command = [binary, "grad", folder / "model.onnx", "-o", graph, "--data", data, "--threads", "1"]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        try:
+            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            record["gradient_failed"] = f"over {LIMIT} s"
+            return
         record["building"] = time.monotonic() - start
         if done.returncode != 0:
             record["gradient_refused"] = done.stderr.strip()[-300:]
@@ -198,11 +204,10 @@ def check(binary: Path, folder: Path) -> dict:
         record["no_weight"] = [name for name in single_use if name not in sums]
     by_reference(record, sums, found)
     record["matched"] = len(found)
-    if not found:
-        try:
-            by_gradient(record, binary, folder, data, list(sums))
-        except Exception as error:
-            record["gradient_failed"] = f"{type(error).__name__}: {error}"[:300]
+    try:
+        by_gradient(record, binary, folder, data, list(sums))
+    except Exception as error:
+        record["gradient_failed"] = f"{type(error).__name__}: {error}"[:300]
     rest = [name for name in sums if name not in found]
     if rest:
         try:

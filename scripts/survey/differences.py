@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-STEPS = (0.1, 1e-2, 1.0, 1e-3)
+STEPS = (0.1, 1e-2, 1.0, 1e-3, 1e-4)
 """Relative to the root mean square of the tensor."""
 DIRECTIONAL = (1e-3, 1e-4, 1e-2, 1e-5)
 ROUNDING = 1e-6
@@ -30,6 +30,11 @@ def open_to(model: onnx.ModelProto, names: list[str]) -> dict[str, np.ndarray]:
                 graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     model.ir_version = max(model.ir_version, 4)
     return values
+
+
+def array(output: np.ndarray | list[dict]) -> np.ndarray:
+    """What ZipMap makes, a dictionary for each sample, as rows."""
+    return output if isinstance(output, np.ndarray) else np.array([list(row.values()) for row in output], np.float32)
 
 
 class Differences:
@@ -58,7 +63,7 @@ class Differences:
         """For each sample."""
         parts = []
         for batch in self.batches:
-            outputs = [each for each in self.session.run(None, batch | changed) if isinstance(each, np.ndarray)]
+            outputs = map(array, self.session.run(None, batch | changed))
             outputs = [each.astype(np.float64) for each in outputs if each.dtype in (np.float32, np.float16, np.float64)]
             parts.append(sum(np.square(each).reshape(len(each), -1).sum(1) for each in outputs))
         return np.concatenate(parts)
@@ -86,8 +91,10 @@ class Differences:
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(gradient, options, ["CPUExecutionProvider"])
         outputs = [f"{name}.grad" for name in self.values]
-        inputs = {each.name for each in session.get_inputs()}
-        runs = [session.run(outputs, {k: v for k, v in batch.items() if k in inputs}) for batch in self.batches]
+        given = {each.name: each.shape for each in session.get_inputs()}
+        fixed = next((shape[0] for shape in given.values() if shape and isinstance(shape[0], int)), None)
+        data = {key: np.concatenate([batch[key] for batch in self.batches]) for key in given}
+        runs = [session.run(outputs, batch) for batch in self.cut(data, len(next(iter(data.values()))), fixed)]
         random = np.random.default_rng(1)
         parts, direction = [], {}
         for index, (name, value) in enumerate(self.values.items()):

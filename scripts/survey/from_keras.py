@@ -5,10 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cases import SAMPLES, Case
+from cases import SAMPLES, Case, write_reference
 
 os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 BACKENDS = ("keras on tensorflow",)
+
+
+def gelu(k):
+    """By tanh: tf2onnx does not know the operator of the other."""
+    return lambda x: k.activations.gelu(x, approximate=True)
 
 
 def mlp(k):
@@ -33,7 +38,7 @@ def upsampling(k):
 
 def text_cnn(k):
     return [
-        *[k.Input((9,), dtype="int32"), k.layers.Embedding(20, 6), k.layers.Conv1D(8, 3, activation="gelu")],
+        *[k.Input((9,), dtype="int32"), k.layers.Embedding(20, 6), k.layers.Conv1D(8, 3, activation=gelu(k))],
         *[k.layers.GlobalMaxPooling1D(), k.layers.Dense(3, "softmax")],
     ]
 
@@ -50,7 +55,7 @@ def transformer(k):
     x = inputs = k.Input((6, 8))
     y = k.layers.LayerNormalization()(x)
     x = x + k.layers.MultiHeadAttention(2, 4)(y, y)
-    y = k.layers.Dense(16, "gelu")(k.layers.LayerNormalization()(x))
+    y = k.layers.Dense(16, gelu(k))(k.layers.LayerNormalization()(x))
     x = x + k.layers.Dense(8)(y)
     return k.Model(inputs, k.layers.Dense(3)(k.layers.GlobalAveragePooling1D()(x)))
 
@@ -80,27 +85,66 @@ MODELS = {
 }
 
 
+def make(build):
+    """The model, and samples."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = build(keras)
+    model = chained(keras, model) if isinstance(model, list) else model
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        value = weight.numpy() if hasattr(weight, "numpy") else np.asarray(weight)
+        if value.dtype.kind == "f":
+            noise = random.standard_normal(value.shape) * (0.02 if value.ndim > 1 else 0.1)
+            value = np.abs(value + noise) if "variance" in weight.name else value + noise
+            weight.assign(value.astype(np.float32))
+    shape = (SAMPLES, *model.inputs[0].shape[1:])
+    whole = "int" in str(model.inputs[0].dtype)
+    return model, random.integers(0, 20, shape).astype(np.int32) if whole else random.standard_normal(shape, np.float32)
+
+
 def case(name, build) -> Case:
     def export(_: str, folder: Path) -> None:
-        import keras
-
-        keras.utils.set_random_seed(0)
-        model = build(keras)
-        model = chained(keras, model) if isinstance(model, list) else model
-        random = np.random.default_rng(0)
-        for weight in model.weights:
-            value = weight.numpy() if hasattr(weight, "numpy") else np.asarray(weight)
-            if value.dtype == np.float32:
-                noise = random.standard_normal(value.shape) * (0.02 if value.ndim > 1 else 0.1)
-                weight.assign(np.abs(value + noise) if "variance" in weight.name else value + noise)
-        shape = (SAMPLES, *model.inputs[0].shape[1:])
-        whole = "int" in str(model.inputs[0].dtype)
-        data = random.integers(0, 20, shape).astype(np.int32) if whole else random.standard_normal(shape, np.float32)
+        model, data = make(build)
         model(data)
         model.export(folder / "model.onnx", format="onnx", verbose=False)
         save(folder, data)
 
-    return Case(name, BACKENDS, export)
+    def refer(folder: Path) -> None:
+        import keras
+        import tensorflow
+
+        given = make(build)[0].get_weights()
+        keras.config.set_floatx("float64")
+        model, data = make(build)
+        model.set_weights(given)
+        weights = model.trainable_weights
+        sums = [np.zeros(weight.shape) for weight in weights]
+        for sample in data:
+            with tensorflow.GradientTape() as tape:
+                value = tensorflow.reduce_sum(tensorflow.square(model(sample[None], training=False)))
+            for total, gradient in zip(sums, tape.gradient(value, [weight.value for weight in weights])):
+                if gradient is not None:
+                    total += np.abs(tensorflow.convert_to_tensor(gradient).numpy())
+        names = [weight.path for weight in weights]
+        values = {name: weight.numpy() for name, weight in zip(names, weights)}
+        write_reference(folder / "reference.npz", values, dict(zip(names, sums)), dict(foldings(keras, model)))
+
+    return Case(name, BACKENDS, export, refer)
+
+
+def foldings(keras, model):
+    """For each convolution with batch normalisation right behind it: the factor for each channel (shaped for the
+    kernel), and the bias after folding."""
+    for norm in model.layers:
+        layer = norm.input._keras_history.operation if isinstance(norm, keras.layers.BatchNormalization) else None
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+            scale = np.asarray(norm.gamma) / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+            bias = np.asarray(layer.bias) if layer.use_bias else 0
+            deep = isinstance(layer, keras.layers.DepthwiseConv2D)
+            yield f"scale/{layer.kernel.path}", scale.reshape((1, 1, -1, 1) if deep else (1, 1, 1, -1))
+            yield f"shift/{layer.kernel.path}/{norm.beta.path}", (bias - np.asarray(norm.moving_mean)) * scale + np.asarray(norm.beta)
 
 
 def chained(keras, layers: list):
@@ -112,11 +156,15 @@ def chained(keras, layers: list):
 
 
 def save(folder: Path, data: np.ndarray) -> None:
-    """The data under the name that the exporter gave to the only input."""
+    """The data under the name of the only input, once those that nothing reads, which tf2onnx leaves, are gone."""
     import onnx
 
     model = onnx.load(folder / "model.onnx")
     known = {each.name for each in model.graph.initializer}
+    read = {name for node in model.graph.node for name in node.input}
+    for unread in [each for each in model.graph.input if each.name not in read]:
+        model.graph.input.remove(unread)
+        onnx.save(model, folder / "model.onnx")
     (name,) = (each.name for each in model.graph.input if each.name not in known)
     np.savez(folder / "data.npz", **{name: data})
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cases import SAMPLES, Case
+from cases import SAMPLES, Case, write_reference
 
 
 def mlp(p):
@@ -15,7 +15,7 @@ def cnn(p):
     n = p.nn
     return n.Sequential(
         *[n.Conv2D(3, 8, 3, padding=1), n.BatchNorm2D(8), n.Hardswish(), n.MaxPool2D(2), n.Conv2DTranspose(8, 6, 2, 2)],
-        *[n.PReLU(6), n.Upsample(scale_factor=2, mode="bilinear"), n.AdaptiveAvgPool2D(2), n.Flatten(), n.Linear(24, 5)],
+        *[n.PReLU(6), n.Upsample(size=[32, 32], mode="bilinear"), n.AdaptiveAvgPool2D(2), n.Flatten(), n.Linear(24, 5)],
     )
 
 
@@ -53,22 +53,53 @@ MODELS = {
 }
 
 
+def make(build, shape: tuple[int, ...]):
+    """The model, and samples."""
+    import paddle
+
+    paddle.seed(0)
+    model = build(paddle)
+    model.eval()
+    random = np.random.default_rng(0)
+    for parameter in model.parameters():
+        noise = random.standard_normal(parameter.shape) * (0.02 if parameter.ndim > 1 else 0.1)
+        parameter.set_value(parameter.numpy() + noise.astype(np.float32))
+    return model, random.standard_normal((SAMPLES, *shape), np.float32)
+
+
 def case(name: str, build, shape: tuple[int, ...]) -> Case:
     def export(_: str, folder: Path) -> None:
         import paddle
 
-        paddle.seed(0)
-        model = build(paddle)
-        model.eval()
-        random = np.random.default_rng(0)
-        for parameter in model.parameters():
-            noise = random.standard_normal(parameter.shape) * (0.02 if parameter.ndim > 1 else 0.1)
-            parameter.set_value(parameter.numpy() + noise.astype(np.float32))
+        model, data = make(build, shape)
         spec = paddle.static.InputSpec([None, *shape], "float32", "input")
         paddle.onnx.export(model, str(folder / "model"), input_spec=[spec], opset_version=17)
-        np.savez(folder / "data.npz", input=random.standard_normal((SAMPLES, *shape), np.float32))
+        np.savez(folder / "data.npz", input=data)
 
-    return Case(name, ("paddle2onnx",), export)
+    def refer(folder: Path) -> None:
+        import paddle
+
+        model, data = make(build, shape)
+        try:
+            model.to(dtype="float64")
+            data = data.astype(np.float64)
+        except RuntimeError:  # a type is written into the model
+            model, data = make(build, shape)
+        for layer in model.sublayers():
+            if isinstance(layer, paddle.nn.LSTM):
+                layer.train()  # it has no gradient otherwise; there is no dropout
+        names = [name for name, each in model.named_parameters() if not each.stop_gradient]
+        parameters = [each for each in model.parameters() if not each.stop_gradient]
+        sums = [np.zeros(each.shape) for each in parameters]
+        for sample in data:
+            value = model(paddle.to_tensor(sample[None])).square().sum()
+            for total, gradient in zip(sums, paddle.grad(value, parameters, allow_unused=True)):
+                if gradient is not None:
+                    total += np.abs(gradient.numpy())
+        values = {name: each.numpy() for name, each in zip(names, parameters)}
+        write_reference(folder / "reference.npz", values, dict(zip(names, sums)))
+
+    return Case(name, ("paddle2onnx",), export, refer)
 
 
 def cases() -> list[Case]:

@@ -38,10 +38,11 @@ def classifier(name: str) -> nn.Module:
 
 
 def vgg(norm: bool) -> nn.Module:
-    """VGG11 with narrow layers: its own have 130 million weights."""
+    """VGG11 with narrow layers: its own have 130 million weights. (TorchScript cannot enlarge small features.)"""
     widths = [8, "M", 16, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"]
     model = models.vgg.VGG(models.vgg.make_layers(widths, batch_norm=norm), num_classes=10, init_weights=False)
-    model.classifier[0] = nn.Linear(64 * 7 * 7, 64)
+    model.avgpool = nn.AdaptiveAvgPool2d(2)
+    model.classifier[0] = nn.Linear(64 * 2 * 2, 64)
     model.classifier[3] = nn.Linear(64, 64)
     model.classifier[6] = nn.Linear(64, 10)
     return model
@@ -50,7 +51,8 @@ def vgg(norm: bool) -> nn.Module:
 def alexnet() -> nn.Module:
     """AlexNet with a narrow head."""
     model = models.alexnet(num_classes=10)
-    model.classifier[1] = nn.Linear(256 * 6 * 6, 64)
+    model.avgpool = nn.AdaptiveAvgPool2d(1)
+    model.classifier[1] = nn.Linear(256, 64)
     model.classifier[4] = nn.Linear(64, 64)
     model.classifier[6] = nn.Linear(64, 10)
     return model

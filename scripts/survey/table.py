@@ -14,7 +14,9 @@ EXACT = 1e-3
 AGREES = 1e-2
 """Against differences, and for what rounding leaves of small gradients."""
 FEWER = 0.95
-HEADER = "source | model | exporter | opset | batch | nodes | weights | compared | verdict | worst error | seconds"
+TIMES = 4.0
+"""As many nodes as the model's the gradient graph may have."""
+HEADER = "source | model | exporter | opset | batch | nodes | gradient nodes | weights | compared | verdict | worst error | directional | seconds"
 
 TEXT = """# Real exports
 
@@ -34,6 +36,11 @@ Every model in the table is one that ONNX Runtime runs.
   sample, and differs by no more than rounding where a verdict is given.
 - "weights" says "x of y" where the command takes fewer weights for trainable than PyTorch does.
 - "compared" counts tensors: all, and in brackets those by differences.
+- "gradient nodes" are those of the file that `onnx-unlearn grad` writes, which computes the model's outputs and the
+  gradients of all its weights, and in brackets how many times the model's they are. "directional" holds its gradients,
+  summed along a random direction in all weights at once, against central differences in ONNX Runtime: where there is
+  no reference, it must agree to 0.01 for a verdict; of PyTorch's models it is told as well, but a step in all weights
+  of a deep network crosses kinks.
 """
 
 
@@ -53,8 +60,11 @@ class Row:
         checked = self.checked
         if "refused" in checked:
             return "refused"
-        wrong = max(checked.get("scaled", 0.0), checked.get("differences", 0.0), checked.get("batches", 0.0)) > AGREES
-        if wrong or "broken" in checked or "differences_failed" in checked:
+        errors = [checked.get(key, 0.0) for key in ("scaled", "differences", "batches")]
+        if not checked.get("matched"):
+            errors.append(checked.get("directional", 0.0))
+        failed = any(key in checked for key in ("broken", "differences_failed", "gradient_failed"))
+        if failed or checked.get("gradients_missing") or not max(errors) <= AGREES:
             return "not confirmed"
         return "exact" if checked["error"] <= EXACT and checked["matched"] else "within"
 
@@ -68,15 +78,28 @@ class Row:
         found, trained = self.checked["parameters"], self.checked.get("trained", 0)
         return f"{found:,} of {trained:,}" if found < FEWER * trained else f"{found:,}"
 
+    @property
+    def times(self) -> float:
+        """How many times the model's nodes the gradient graph has."""
+        return self.checked.get("gradient_nodes", 0) / self.exported["nodes"]
+
+    def gradient(self) -> tuple[str, str]:
+        """Its nodes, and its directional derivative's error."""
+        checked = self.checked
+        if "gradient_nodes" not in checked:
+            return ("refused" if "gradient_refused" in checked else ""), ""
+        return f"{checked['gradient_nodes']:,} ({self.times:.1f})", f"{checked['directional']:.1e}" if "directional" in checked else ""
+
     def line(self) -> str:
         checked, exported = self.checked, self.exported
+        gradient, directional = self.gradient()
         compared = weights = error = seconds = ""
         if self.kind != "refused" and "error" in checked and "tensors" in checked:
             differing = checked.get("differing", 0)
             compared = f"{checked['tensors']} ({differing})" if differing else f"{checked['tensors']}"
             weights, error, seconds = self.weights(), f"{self.error:.1e}", f"{checked['seconds']:.1f}"
         cells = [self.source, exported["name"], exported["exporter"], exported["opset"], self.batch]
-        cells += [f"{exported['nodes']:,}", weights, compared, self.verdict(), error, seconds]
+        cells += [f"{exported['nodes']:,}", gradient, weights, compared, self.verdict(), error, directional, seconds]
         return "| " + " | ".join(map(str, cells)) + " |"
 
 
@@ -111,12 +134,25 @@ def summary(found: list[Row]) -> list[str]:
     return lines
 
 
+def gradients(found: list[Row]) -> str:
+    """What is to be said of the gradient graphs: their sizes, and those that are refused."""
+    built = sorted(row.times for row in found if row.times)
+    if not built:
+        return ""
+    more = [f"{r.source}, {r.exported['name']}, {r.exported['exporter']} ({r.times:.1f})" for r in found if r.times > TIMES]
+    text = f"Gradient graphs have {built[len(built) // 2]:.1f} times the nodes of the model in the median, {built[-1]:.1f} at most"
+    text += f"; more than {TIMES:.0f} times: " + "; ".join(more) + "." if more else "."
+    refused = [row for row in found if "gradient_refused" in row.checked and row.kind != "refused"]
+    lines = [f"- {r.source}, {r.exported['name']}, {r.exported['exporter']}: {reason(r.checked['gradient_refused'])}" for r in refused]
+    return text + ("\n\nNo gradient graph, though the importance is given:\n" + "\n".join(lines) if lines else "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "survey.md")
     found, failed = rows()
     table = [f"| {HEADER} |", "| --- " * (HEADER.count("|") + 1) + "|", *(row.line() for row in found)]
-    parts = [TEXT, "\n".join(summary(found)), "\n".join(table)]
+    parts = [TEXT, "\n".join(summary(found)), gradients(found), "\n".join(table)]
     if failed:
         parts.append("Not exported (the exporter fails, or what it writes is not what the model computes):")
         parts.append("\n".join(f"- {each}" for each in failed))

@@ -1,7 +1,9 @@
 """Cases of PyTorch: exported by both exporters, with the importance by autograd as reference."""
 
 import copy
+import functools
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+import cases
 from cases import SAMPLES, Case
 
 EXPORTERS = ("TorchScript", "dynamo")
@@ -57,6 +60,7 @@ def torch_case(
     name: str, build: Callable[[], nn.Module], inputs: Callable[[], Inputs] = image, pick=None, keywords=False
 ) -> Case:
     """`pick` chooses from the outputs; `keywords` passes inputs by name."""
+    prepare()
 
     def make() -> tuple[nn.Module, Inputs]:
         torch.manual_seed(0)
@@ -87,6 +91,13 @@ def torch_case(
             check_outputs(path, one, [output[:1] for output in expected])
 
     return Case(name, EXPORTERS, export, refer)
+
+
+@functools.cache
+def prepare() -> None:
+    """Makes what the dynamo exporter keeps between exports, once, before the processes of the cases begin."""
+    with tempfile.TemporaryDirectory() as scratch:
+        dynamo(Flat(nn.Linear(2, 2)).eval(), {"input": torch.randn(SAMPLES, 2)}, Path(scratch) / "model.onnx", True)
 
 
 class Kinks(TorchFunctionMode):
@@ -157,7 +168,6 @@ def write_reference(model: nn.Module, data: Inputs, path: Path) -> None:
             exact(*(value[:1] for value in doubles.values()))
     except RuntimeError:  # a type is written into the model
         exact, doubles = copy.deepcopy(model), data
-    arrays = {}
     names, parameters = zip(*((n, p) for n, p in exact.named_parameters() if p.requires_grad))
     sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
     for index in range(SAMPLES):
@@ -166,14 +176,11 @@ def write_reference(model: nn.Module, data: Inputs, path: Path) -> None:
         for total, gradient in zip(sums, torch.autograd.grad(value, parameters, allow_unused=True)):
             if gradient is not None:
                 total += gradient.abs()
-    for name, parameter, total in zip(names, parameters, sums):
-        arrays[f"value/{name}"] = parameter.detach().numpy().astype(np.float32)
-        arrays[f"omega/{name}"] = total.numpy().astype(np.float32)
+    folded = {}
     for layer, bias, scale, shift in foldings(exact, doubles):
-        arrays[f"scale/{layer}"], arrays[f"shift/{layer}/{bias}"] = scale, shift
-    with open(path.with_suffix(".tmp"), "wb") as file:
-        np.savez(file, **arrays)
-    path.with_suffix(".tmp").rename(path)
+        folded[f"scale/{layer}"], folded[f"shift/{layer}/{bias}"] = scale, shift
+    values = {name: parameter.detach().numpy() for name, parameter in zip(names, parameters)}
+    cases.write_reference(path, values, {name: total.numpy() for name, total in zip(names, sums)}, folded)
 
 
 @torch.no_grad()

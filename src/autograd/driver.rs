@@ -422,7 +422,8 @@ impl Backward {
             .collect();
         self.graph.prune();
         self.graph.constants.extend(kept);
-        let read: BTreeSet<&Name> = self.graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten()).collect();
+        let within = |n: &Node| n.inputs.iter().flatten().cloned().chain(n.captured()).collect::<Vec<_>>();
+        let read: BTreeSet<Name> = self.graph.nodes.iter().flat_map(within).collect();
         let read = |name: &Name| read.contains(name);
         let unused: Vec<Name> =
             self.graph.inputs.iter().map(|i| i.name.clone()).filter(|n| !read(n) && !direct.contains(n)).collect();

@@ -41,7 +41,7 @@ impl RoleError {
 /// The verdict on every constant of a graph, by name.
 pub fn verdicts(graph: &Graph) -> Vec<Verdict> {
     let inner: Vec<Node> = graph.nodes.iter().flat_map(nodes_within).collect();
-    let readers = readers(graph.nodes.iter().chain(&inner));
+    let readers = readers_of(graph.nodes.iter().chain(&inner));
     graph
         .constants
         .iter()
@@ -109,7 +109,7 @@ fn matchers(option: &'static str, patterns: &[String], names: &[&str]) -> Result
 
 type Readers<'a> = BTreeMap<&'a Name, Vec<(&'a Node, usize)>>;
 
-fn readers<'a>(nodes: impl Iterator<Item = &'a Node>) -> Readers<'a> {
+fn readers_of<'a>(nodes: impl Iterator<Item = &'a Node>) -> Readers<'a> {
     let mut readers = Readers::new();
     for node in nodes {
         for (slot, input) in node.inputs.iter().enumerate() {
@@ -169,6 +169,13 @@ fn uses(name: &Name, graph: &Graph, readers: &Readers) -> (Vec<&'static str>, Ve
                 queue.extend(node.outputs.iter().flatten());
                 continue;
             }
+            if let Some(inside) = carried(node, slot) {
+                let inner = nodes_within(node);
+                let (more, rest) = uses(&inside, graph, &readers_of(inner.iter()));
+                roles.extend(more);
+                others.extend(rest);
+                continue;
+            }
             match rules::find(node, graph.opset()).and_then(|row| row.role(slot)) {
                 Some(role) => roles.push(role),
                 None if node.op == "BatchNormalization" => others.push("running statistics".into()),
@@ -177,6 +184,25 @@ fn uses(name: &Name, graph: &Graph, readers: &Readers) -> (Vec<&'static str>, Ve
         }
     }
     (roles, others)
+}
+
+/// The name within the body of a loop of what the loop reads and every iteration hands on to the next as it is.
+fn carried(node: &Node, slot: usize) -> Option<Name> {
+    let first = match (node.domain.as_str(), node.op.as_str()) {
+        ("", "Loop") => 2,
+        ("", "Scan") => 0,
+        _ => return None,
+    };
+    let body = node.attribute("body")?.g.as_ref()?;
+    let inside = body.input.get(slot).filter(|_| slot >= first)?.name.as_str();
+    // A loop's body puts out its condition first, as its second input, and takes the number of the iteration.
+    let mut handed = body.output.get(slot - first / 2)?.name.as_str();
+    for node in body.node.iter().rev().filter(|n| n.op_type == "Identity") {
+        if node.output.iter().any(|output| output == handed) {
+            handed = node.input.first()?;
+        }
+    }
+    (handed == inside).then(|| inside.into())
 }
 
 /// Masks hold two values, one of them so low that softmax makes it zero.

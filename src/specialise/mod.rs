@@ -134,7 +134,7 @@ fn unroll(
     while graph.nodes.iter().any(control::is_control) {
         let fixed = fixed_values(graph, parameters);
         let shapes = fold(graph, &fixed, feed, runtime)?;
-        let known = control::Known { fixed: &fixed, shapes: &shapes, parameters };
+        let known = control::Known { fixed: &fixed, shapes: &shapes, parameters, runtime };
         if !control::expand(graph, &known, &mut choices)? {
             break;
         }

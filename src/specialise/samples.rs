@@ -83,10 +83,11 @@ impl Facts {
         }
     }
 
-    /// The layout of an output of a node, by its operator's rule. A node whose inputs are all
-    /// independent of the samples gives outputs that are; one with a mixed input gives mixed ones.
+    /// The layout of an output of a node, by its operator's rule. A node whose inputs are all independent of the
+    /// samples gives outputs that are; one with a mixed input gives mixed ones. What its bodies read are inputs.
     pub fn propagate(&self, node: &Node, output: &Name, rule: Option<SampleRule>) -> Layout {
-        let mut layouts = node.inputs.iter().flatten().map(|i| self.layout(i));
+        let captured = node.captured();
+        let mut layouts = node.inputs.iter().flatten().chain(&captured).map(|i| self.layout(i));
         if layouts.clone().all(|l| l == Layout::Shared) {
             return Layout::Shared;
         }
@@ -287,7 +288,7 @@ pub fn gather(node: &Node, facts: &Facts, _out: &[usize]) -> Option<SampleAxis> 
             let found = facts.sample_axis(data)?;
             let axis = match found.axis.cmp(&picked) {
                 std::cmp::Ordering::Less => found.axis,
-                std::cmp::Ordering::Equal => return None,
+                std::cmp::Ordering::Equal => return picked_samples(found, data, indices, facts),
                 std::cmp::Ordering::Greater => found.axis + facts.shape(indices).len() - 1,
             };
             Some(SampleAxis { axis, ..found })
@@ -298,6 +299,20 @@ pub fn gather(node: &Node, facts: &Facts, _out: &[usize]) -> Option<SampleAxis> 
         }
         _ => None,
     }
+}
+
+/// Entries are picked along the axis of the samples itself: known indices that leave the samples one after another.
+fn picked_samples(found: SampleAxis, data: &Name, indices: &Name, facts: &Facts) -> Option<SampleAxis> {
+    let length = facts.shape(data)[found.axis];
+    let owner = |&index: &i64| {
+        let index = if index < 0 { index + length as i64 } else { index };
+        usize::try_from(index).ok().map(|index| (index / found.inner) % facts.batch)
+    };
+    let owners = facts.integers(indices)?.iter().map(owner).collect::<Option<Vec<_>>>()?;
+    let inner = owners.iter().position(|owner| Some(owner) != owners.first())?;
+    let in_order = owners.iter().enumerate().all(|(place, &owner)| owner == (place / inner) % facts.batch);
+    let located = in_order.then(|| locate(facts.shape(indices), inner, facts.batch)).flatten()?;
+    Some(SampleAxis { axis: located.axis + found.axis, ..located })
 }
 
 /// Updates are written along `axis`; all inputs that depend on samples hold them on the same other axis.

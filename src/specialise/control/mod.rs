@@ -1,10 +1,12 @@
 //! Control flow replaced by what it runs: the branch that is taken, every iteration of a loop. What cannot be
 //! replaced is refused by name before anything of it runs, so that no endless loop is ever started.
 
+mod trips;
 mod unroll;
 
 use super::SpecialiseError;
 use crate::graph::{Graph, Name, Node, nodes_within};
+use crate::session::Runtime;
 use crate::tensor::Tensor;
 use onnx_protobuf::GraphProto;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +52,8 @@ pub(super) struct Known<'a> {
     pub fixed: &'a BTreeSet<Name>,
     pub shapes: &'a BTreeMap<Name, Vec<usize>>,
     pub parameters: &'a BTreeSet<Name>,
+    /// Counts the iterations of loops that their own conditions end.
+    pub runtime: &'a Runtime,
 }
 
 /// Replaces the control flow between parameters and outputs whose conditions and trip counts are known. Gives

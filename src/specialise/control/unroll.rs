@@ -1,6 +1,7 @@
 //! The nodes that take the place of one branch or loop.
 
 use super::super::SpecialiseError;
+use super::trips::counted;
 use super::{Choice, Known, MOST_NODES, Scalar, body, goes_on, refused, value};
 use crate::graph::{Graph, Inlined, Name, Node, attribute, inlined, normalise};
 use crate::tensor::Tensor;
@@ -17,6 +18,12 @@ pub(super) struct Expansion {
 /// Names under which the values of a node are put: its first output, and a number.
 fn prefix(node: &Node) -> String {
     node.outputs.iter().flatten().next().map(|o| o.to_string()).unwrap_or_default()
+}
+
+/// Whether something that a node reads will be known once other control flow is replaced.
+fn waits(node: &Node, graph: &Graph, known: &Known) -> bool {
+    let later = |name: &Name| known.fixed.contains(name) && !graph.constants.contains_key(name);
+    node.inputs.iter().flatten().chain(&node.captured()).any(later)
 }
 
 impl Expansion {
@@ -91,21 +98,28 @@ impl Expansion {
     /// All iterations one after another.
     pub fn iterate(&mut self, node: &Node, graph: &Graph, known: &Known) -> Result<bool, SpecialiseError> {
         let (base, body) = (prefix(node), body(node, "body")?);
-        let Some(trips) = node.input(0) else { return refused(node, "it has no trip count") };
-        let trips = match value(graph, known, trips) {
-            Scalar::Known(trips) => usize::try_from(trips).unwrap_or(0),
-            Scalar::Later => return Ok(false),
-            Scalar::OfData => return refused(node, "its trip count depends on data"),
+        let trips = match node.input(0).map(|trips| value(graph, known, trips)) {
+            Some(Scalar::Known(trips)) => Some(usize::try_from(trips).unwrap_or(0)),
+            Some(Scalar::Later) => return Ok(false),
+            Some(Scalar::OfData) => return refused(node, "its trip count depends on data"),
+            None => None,
         };
-        let trips = match node.input(1).map(|condition| value(graph, known, condition)) {
+        let starts = match node.input(1).map(|condition| value(graph, known, condition)) {
             Some(Scalar::Later) => return Ok(false),
             Some(Scalar::OfData) => return refused(node, "its condition depends on data"),
-            Some(Scalar::Known(0)) => 0,
-            _ => trips,
+            Some(Scalar::Known(on)) => on != 0,
+            None => true,
         };
-        if !goes_on(body, graph) {
-            return refused(node, "its condition may end it early");
-        }
+        let trips = match (starts, goes_on(body, graph), trips) {
+            (false, _, _) => 0,
+            (true, true, Some(trips)) => trips,
+            (true, true, None) => return refused(node, "it has no trip count"),
+            (true, false, _) if waits(node, graph, known) => return Ok(false),
+            (true, false, most) => match counted(node, body, graph, known, most)? {
+                Some(trips) => trips,
+                None => return refused(node, "data or weights may end it early"),
+            },
+        };
         let mut carried: Vec<Name> = node.inputs.iter().skip(2).flatten().cloned().collect();
         let on = self.constant(format!("{base}/on"), ndarray::arr0(true).into_dyn());
         let mut collected = vec![Vec::new(); node.outputs.len().saturating_sub(carried.len())];

@@ -55,6 +55,26 @@ pub fn cases() -> Vec<Case> {
         .ints_shaped("last", &[1], &[]),
         times(
             looped(
+                "a weight carried along, ended by a condition",
+                "y, v = Loop<body={#i, ?c, s, k -> d = Less(i, last); h = MatMul(s, k); t = Add(h, b); u = Tanh(t); l = Identity(k) -> d, u, l}>(m, on, x, w)",
+            )
+            .truth("on", true)
+            .ints_shaped("last", &[1], &[])
+            .not_in_tract("Loop, run to count its iterations"),
+            9,
+        ),
+        times(
+            case("Loop", "data read within, no weights", "l = Loop<body={#i, ?c, s -> d = Identity(c); u = Add(s, x) -> d, u}>(m, on, zero); y = MatMul(l, w)")
+                .data("x", &[3])
+                .weight("w", &[3, 2])
+                .number("zero", 0.0)
+                .truth("on", true),
+            2,
+        )
+        .mixes("a loop without weights is run as it is")
+        .not_in_tract("Loop"),
+        times(
+            looped(
                 "within a loop",
                 &format!("y = Loop<body={{#i, ?c, o -> e = Identity(c); f = Loop<body={{#j, ?g, s -> d = Identity(g); {step} -> d, u}}>(m, on, o); k = Mul(f, b) -> e, k}}>(m, on, x)"),
             )

@@ -99,6 +99,23 @@ pub fn cases() -> Vec<Case> {
         case("Gather", "one place before the samples' axis", "p = Transpose<perm=[1,0,2]>(x); y = Gather(p, i)")
             .act("x", &[4, 3])
             .ints_shaped("i", &[2], &[]),
+        case(
+            "Gather",
+            "places of a mask whose samples lie one behind another",
+            "shape = Shape(mask); n = Gather(shape, at0); n0 = Squeeze(n); starts = Range(zero, n0, one); \
+             first = Mul(starts, length); column = Unsqueeze(first, at1); places = Add(column, offsets); \
+             flat = Reshape(mask, open); kept = Gather(flat, places); y = Where(kept, x, none)",
+        )
+        .choices("mask", &[4])
+        .act("x", &[3])
+        .ints("at0", &[0])
+        .ints("at1", &[1])
+        .ints_shaped("zero", &[0], &[])
+        .ints_shaped("one", &[1], &[])
+        .ints_shaped("length", &[4], &[])
+        .ints("offsets", &[2, 0, 3])
+        .ints("open", &[-1])
+        .number("none", 0.0),
         case("Pad", "zeros around", "t = Pad(x, p); y = Mul(t, t)").act("x", &[2, 3]).ints("p", &[0, 1, 2, 0, 0, 1]).opsets(ALL_BANDS),
         case("Pad", "a value around", "t = Pad<mode=\"constant\">(x, p, v); y = Mul(t, x2)")
             .act("x", &[2])

@@ -71,14 +71,49 @@ fn the_limit_of_unrolling_is_named() {
     assert_eq!(error, "the loops of the model unrolled give more than 50000 nodes");
 }
 
+/// A loop that goes on, after each iteration, as `op` of `operands` tells.
+fn ending(op: &str, operands: &[&str]) -> Graph {
+    let mut graph = repeated(Some(5), "w", "Mul");
+    let inner = graph.nodes[0].attributes[0].g.as_mut().unwrap();
+    inner.output[0].name = "d".into();
+    let mut end = inner.node[0].clone();
+    end.op_type = op.into();
+    end.input = operands.iter().map(|name| name.to_string()).collect();
+    end.output = vec!["d".into()];
+    inner.node.push(end);
+    graph
+}
+
 #[test]
 fn conditions_that_depend_on_data_are_refused_by_name() {
-    let mut graph = repeated(Some(3), "w", "Mul");
-    graph.nodes[0].attributes[0].g.as_mut().unwrap().output[0].name = "d".into();
-    let mut not = graph.nodes[0].attributes[0].g.node[0].clone();
-    (not.op_type, not.input, not.output) = ("Not".into(), vec!["c".into()], vec!["d".into()]);
-    graph.nodes[0].attributes[0].g.as_mut().unwrap().node.push(not);
-    assert_eq!(refusal(&graph), "Loop giving 'l': its condition may end it early; it cannot be unrolled");
+    let error = refusal(&ending("Greater", &["v0", "s"]));
+    assert_eq!(error, "Loop giving 'l': data or weights may end it early; it cannot be unrolled");
+}
+
+/// By its condition alone, with no trip count, and by a trip count that comes before.
+#[test]
+fn loops_run_as_often_as_their_conditions_tell() {
+    let runtime = runtime(RuntimeChoice::OnnxRuntime);
+    for (limit, end, expected) in [(Some(9), 3i64, 4), (None, 3, 4), (Some(2), 3, 2)] {
+        let mut graph = ending("Less", &["i", "last"]);
+        graph.constants.insert("last".into(), Arc::new(Tensor::new(&[], vec![end]).unwrap()));
+        match limit {
+            Some(limit) => _ = graph.constants.insert("m".into(), Arc::new(Tensor::new(&[], vec![limit]).unwrap())),
+            None => graph.nodes[0].inputs[0] = None,
+        }
+        let feed = data(&graph, 2, None).batches(2).next().unwrap().unwrap().inputs;
+        let unrolled = specialise(&graph, &parameters(&graph), &feed, 2, &runtime).unwrap().graph;
+        let products = unrolled.nodes.iter().filter(|node| node.op == "Mul").count();
+        assert_eq!(products, expected + 1, "of the loop, and one behind it");
+    }
+}
+
+#[test]
+fn loops_that_their_conditions_never_end_are_over_the_limit() {
+    let mut graph = ending("Less", &["i", "last"]);
+    graph.constants.insert("last".into(), Arc::new(Tensor::new(&[], vec![i64::MAX]).unwrap()));
+    graph.nodes[0].inputs[0] = None;
+    assert_eq!(refusal(&graph), "the loops of the model unrolled give more than 50000 nodes");
 }
 
 #[test]
@@ -101,4 +136,28 @@ fn bodies_are_searched_for_weights_and_missing_rules() {
     assert!(verdicts(&graph).iter().any(|v| v.name == "w" && v.weight));
     let error = check_rules(&graph, &parameters(&graph)).unwrap_err().to_string();
     assert_eq!(error, "no gradient rule for: Col2Im (1 node)");
+}
+
+/// A weight that a loop carries along unchanged is one; the state that changes is none.
+#[test]
+fn weights_are_found_behind_what_a_loop_carries() {
+    let mut graph = repeated(Some(3), "t", "Mul");
+    let inner = graph.nodes[0].attributes[0].g.as_mut().unwrap();
+    let mut carried = inner.input[2].clone();
+    carried.name = "t".into();
+    inner.input.push(carried);
+    let mut handed = inner.node[0].clone();
+    (handed.op_type, handed.input, handed.output) = ("Identity".into(), vec!["t".into()], vec!["u".into()]);
+    inner.node.push(handed);
+    let mut output = inner.output[1].clone();
+    output.name = "u".into();
+    inner.output.push(output);
+    graph.nodes[0].inputs[2] = Some("start".into());
+    graph.nodes[0].inputs.push(Some("w".into()));
+    graph.nodes[0].outputs.push(None);
+    graph.nodes[1].inputs[1] = Some("x".into());
+    graph.constants.insert("start".into(), graph.constants["w"].clone());
+    let weight = |name: &str| verdicts(&graph).iter().any(|v| v.name == name && v.weight);
+    assert!(weight("w"));
+    assert!(!weight("start"));
 }
