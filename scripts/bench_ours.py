@@ -23,7 +23,7 @@ class Failed(Exception):
     """The command gave another exit code than 0: that, and its message."""
 
     def __init__(self, code: int, message: str):
-        super().__init__(f"exit code {code}: {message}")
+        super().__init__(f"exit code {code}: {' '.join(message.split())}")
         self.code = code
 
 
