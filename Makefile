@@ -22,7 +22,7 @@ help:
 	@echo 'parity     importance and new weights against PyTorch (makes a virtual environment)'
 	@echo 'survey     importance of many exported models against their frameworks (hours; makes a virtual environment)'
 	@echo 'classes    every digit forgotten in turn, over alpha, for both models'
-	@echo 'bench      time and memory of importance, beside PyTorch (makes a virtual environment)'
+	@echo 'bench      time and memory of importance beside PyTorch: docs/benchmarks.md (an hour; makes a virtual environment)'
 	@echo 'fixtures   train and export the models anew (makes a virtual environment)'
 	@echo 'schema     write docs/report.schema.json'
 	@echo 'operators  write docs/operators.md'
@@ -77,7 +77,7 @@ survey: runtime $(SURVEY)/installed
 	$(SURVEY)/bin/python scripts/survey/table.py
 
 bench: runtime venv
-	$(VENV)/bin/python scripts/bench_models.py
+	$(VENV)/bin/python -W ignore scripts/bench_models.py
 	$(VENV)/bin/python scripts/bench.py
 
 fixtures: venv

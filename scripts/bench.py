@@ -1,81 +1,137 @@
-"""Measures importance: milliseconds a sample and peak memory, beside PyTorch's loops.
+"""Measures importance of whole models beside PyTorch, and writes `docs/benchmarks.md`.
 
-Each model of `bench_models.py` is run by the command on one and on three batches; the difference of the two
-times is what the two more batches take, without start-up. PyTorch runs the authors' loop (batch
-gradients) and the exact one (batch of one) in between. Medians of several rounds, in one table.
+In each round the command and PyTorch's loops take turns, one process at a time, on each model of `bench_plan.py`.
+Every result goes to `target/bench/results.json` at once; `bench_table.py` makes the document of what is there.
+With `--model` the results of the other models stay.
 """
 
 import argparse
+import importlib.metadata
 import json
-import statistics
+import os
+import platform
+import shlex
 import subprocess
 import sys
-import tempfile
-import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
+import bench_table
+from bench_ours import Command, Failed
+from bench_plan import BATCH_SIZES, DOCUMENT, FORGET, MEMORY_GIB, MEMORY_SAMPLES, ONE_THREAD, PLANS, RESULTS, ROOT
 
-from bench_models import FOLDER, NETWORKS
-
-ROOT = Path(__file__).resolve().parent.parent
-BATCH = {"resnet18_32": 16, "resnet18_224": 8, "vit_b16": 4}
-
-
-def command(binary: Path, model: Path, data: Path, reduction: str, batch_size: int) -> tuple[float, float]:
-    """Seconds and peak MiB of one importance pass in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = [binary, "importance", model, "--data", data, "-o", f"{folder}/profile.safetensors", "-q"]
-        arguments += ["--reduction", reduction, "--batch-size", str(batch_size)]
-        code = "import resource, subprocess, sys; p = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
-        code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024); sys.exit(p.returncode)"
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, capture_output=True)
-        return time.perf_counter() - start, float(done.stdout)
+CORES = len(os.sched_getaffinity(0))
 
 
-def ours(binary: Path, name: str, reduction: str, batch_size: int) -> tuple[float, float]:
-    """Milliseconds a sample beyond the first batch, and peak MiB."""
-    inputs = np.load(FOLDER / f"{name}.npy")
-    with tempfile.TemporaryDirectory() as folder:
-        seconds, peaks = [], []
-        for batches in (1, 3):
-            data = Path(folder) / f"{batches}.npy"
-            np.save(data, np.resize(inputs, (batches * batch_size, *inputs.shape[1:])))
-            second, peak = command(binary, FOLDER / f"{name}.onnx", data, reduction, batch_size)
-            seconds.append(second)
-            peaks.append(peak)
-    return 1000 * (seconds[1] - seconds[0]) / (2 * batch_size), max(peaks)
+@dataclass(frozen=True)
+class Job:
+    """One measurement: of the command (`sample`, `batch`, `forget`, `memory`), or of PyTorch (`torch …`)."""
+
+    what: str
+    model: str
+    batch_size: int
+    threads: int
+    gib: int = 0
 
 
-def torch(name: str, batch_size: int) -> dict:
+def jobs(name: str, command: Command, first_round: bool) -> list[Job]:
+    """What is measured of a network in one round, the things to compare next to each other."""
+    size = PLANS[name].batch_size
+    chosen = [Job(what, name, size, CORES) for what in ("torch product", "sample", "torch batch", "batch")]
+    chosen += [Job(what, name, size, CORES) for what in ("torch one", "torch vmap")]
+    others = [(other, CORES) for other in BATCH_SIZES.get(name, ())]
+    others += [(size, 1)] if name in ONE_THREAD and CORES > 1 else []
+    chosen += [Job(what, name, *other) for other in others for what in ("sample", "torch batch", "batch")]
+    if name == FORGET:
+        chosen.append(Job("forget", name, 0, CORES))
+    if first_round and command.takes_memory():
+        chosen += [Job("memory", name, 0, CORES, gib) for gib in MEMORY_GIB]
+    return chosen
+
+
+def torch(job: Job, seconds: float) -> dict[str, float]:
+    """What `bench_torch.py` says."""
     script = Path(__file__).with_name("bench_torch.py")
-    arguments = [sys.executable, script, name, str(2 * batch_size), "--batch-size", str(batch_size)]
-    return json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
+    words = [sys.executable, "-W", "ignore", script, job.model, job.what.removeprefix("torch ")]
+    words += ["--batch-size", job.batch_size, "--threads", job.threads, "--seconds", seconds]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failed(done.returncode, (done.stderr.strip().splitlines() or [""])[-1])
+    return json.loads(done.stdout)
+
+
+def measure(job: Job, command: Command) -> dict[str, float | str]:
+    """The numbers, or why there are none."""
+    try:
+        match job.what:
+            case "sample" | "batch":
+                return command.steady(job.model, job.what, job.batch_size, job.threads)
+            case "forget":
+                return command.forget(job.threads)
+            case "memory":
+                return command.promised(job.model, job.gib, MEMORY_SAMPLES, job.threads)
+            case _:
+                return torch(job, command.seconds)
+    except Failed as failure:
+        return {"failed": str(failure).replace(f"{ROOT}/", "")}
+
+
+def setting(binary: Path, rounds: int) -> dict[str, object]:
+    """What the numbers depend on."""
+
+    def says(*words: str) -> str:
+        return subprocess.run([binary, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+    info = Path("/proc/cpuinfo").read_text()
+    processor = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "")
+    versions = [says("--version"), "ONNX Runtime " + json.loads(says("runtime", "show", "--json"))["version"]]
+    versions += [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision", "transformers")]
+    return {
+        "command": shlex.join(["python", "scripts/bench.py", *sys.argv[1:]]),
+        "processor": (processor or platform.machine()) + (", AVX-512" if " avx512f " in info else ""),
+        "cores": CORES,
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
+        "system": platform.system(),
+        "versions": [*versions, f"Python {platform.python_version()}"],
+        "load": round(os.getloadavg()[0], 2),
+        "rounds": rounds,
+    }
+
+
+def save(results: dict) -> None:
+    unfinished = RESULTS.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(results, indent=1))
+    unfinished.replace(RESULTS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, default=ROOT / "target" / "release" / "onnx-unlearn")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", action="append", choices=NETWORKS, help="only this model; may be repeated")
+    parser.add_argument("--model", action="append", choices=PLANS, help="only this model; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="one round, with the fewest batches")
+    parser.add_argument("-o", "--out", type=Path, default=DOCUMENT)
     options = parser.parse_args()
-    print("| model | batch | sample: ms | MiB | batch: ms | MiB | PyTorch batch: ms | MiB | PyTorch sample: ms | MiB |", end="")
-    print(" sample over PyTorch batch | sample over PyTorch sample | batch over PyTorch batch |")
-    print("|" + " --- |" * 13)
-    for name in options.model or NETWORKS:
-        size = BATCH[name]
-        rounds = []
-        for _ in range(options.rounds):
-            sample, batch = (ours(options.binary, name, r, size) for r in ("sample", "batch"))
-            other = torch(name, size)
-            pairs = [(other[loop]["ms_per_sample"], other[loop]["peak_mib"]) for loop in ("batch", "sample")]
-            rounds.append([sample, batch, *pairs])
-        columns = [[statistics.median(values) for values in zip(*column)] for column in zip(*rounds)]
-        ratios = [(0, 2), (0, 3), (1, 2)]
-        shown = [statistics.median(r[a][0] / r[b][0] for r in rounds) for a, b in ratios]
-        cells = [f"{ms:.1f} | {mib:.0f}" for ms, mib in columns] + [f"{ratio:.2f}" for ratio in shown]
-        print(f"| {name} | {size} | {' | '.join(cells)} |", flush=True)
+    rounds = 1 if options.quick else options.rounds
+    command = Command(options.binary, *((1.0, 1) if options.quick else (5.0, 4)))
+    models = options.model or list(PLANS)
+
+    results = json.loads(RESULTS.read_text()) if options.model and RESULTS.exists() else {"runs": {}, "records": []}
+    results["records"] = [record for record in results["records"] if record["model"] not in models]
+    run = datetime.now(UTC).isoformat(" ", "minutes")
+    results["runs"][run] = setting(options.binary, rounds)
+    for number in range(rounds):
+        for name in models:
+            for job in jobs(name, command, number == 0):
+                measured = measure(job, command)
+                results["records"].append({"run": run, "round": number, **asdict(job), **measured})
+                save(results)
+                shown = ", ".join(f"{k} {v if isinstance(v, str) else round(v, 1)}" for k, v in measured.items())
+                place = f"batch {job.batch_size}, threads {job.threads}" + (f", {job.gib} GiB" if job.gib else "")
+                print(f"round {number + 1} of {rounds}, {name}, {job.what}, {place}: {shown}", flush=True)
+    options.out.write_text(bench_table.document(results))
+    print(f"wrote {options.out}")
 
 
 if __name__ == "__main__":

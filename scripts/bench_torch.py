@@ -1,62 +1,119 @@
-"""Measures PyTorch's importance loops on a model of `bench_models.py`.
+"""Measures one of PyTorch's ways to importance on a network of `bench_networks.py`, in a process of its own.
 
-Prints JSON: for the authors' loop (the gradient of the mean over a batch) and for
-the exact one (the gradient of each sample on its own), milliseconds a sample and
-the peak memory of a process that does nothing else.
+`batch` is the authors' loop: the absolute gradient of the mean over a batch. `one` and `vmap` are exact: the
+absolute gradient of each sample, by batches of one, and by torch.func with as many samples at once as memory allows.
+`product` is the rate of a large matrix product in place of a network. Prints JSON.
 """
 
 import argparse
 import json
-import multiprocessing
-import os
 import resource
+import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 
-import numpy as np
 import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
 
-from bench_models import FOLDER, NETWORKS, network
+from bench_networks import inputs, network
+
+MEMORY = 12 << 30
+"""Bytes that a way may take."""
+GRADIENTS = 2 << 30
+"""Bytes of the per-sample gradients that vmap has at once."""
+SIDE = 3072
+LEAST = 3
+
+Samples = tuple[Tensor, ...]
 
 
-def measure(name: str, samples: int, batch_size: int, threads: int) -> dict[str, float]:
-    """One pass over the samples in batches of that size, after a first batch that is not counted."""
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
+def objective(outputs: Tensor) -> Tensor:
+    return outputs.norm(dim=1).square().mean()
+
+
+def by_batches(name: str) -> Callable[[Samples], None]:
+    """The step for one batch, which is one sample in the exact loop."""
     model = network(name)
-    inputs = np.load(FOLDER / f"{name}.npy")
-    inputs = torch.from_numpy(np.resize(inputs, (samples, *inputs.shape[1:])))
     importance = [torch.zeros_like(parameter) for parameter in model.parameters()]
 
-    def step(batch: torch.Tensor) -> None:
+    def step(batch: Samples) -> None:
         model.zero_grad()
-        model(batch).norm(dim=1).square().mean().backward()
+        objective(model(*batch)).backward()
         for total, parameter in zip(importance, model.parameters()):
-            total += parameter.grad.abs()
+            if parameter.grad is not None:
+                total += parameter.grad.abs()
 
-    step(inputs[:batch_size])
-    start = time.perf_counter()
-    for batch in inputs.split(batch_size):
-        step(batch)
-    seconds = time.perf_counter() - start
+    return step
+
+
+def by_vmap(name: str) -> Callable[[Samples], None]:
+    """The step for several samples at once."""
+    model = network(name)
+    parameters = {key: value.detach() for key, value in model.named_parameters()}
+    importance = {key: torch.zeros_like(value) for key, value in parameters.items()}
+
+    def value(weights: dict[str, Tensor], *sample: Tensor) -> Tensor:
+        return objective(functional_call(model, weights, tuple(each[None] for each in sample)))
+
+    def step(batch: Samples) -> None:
+        gradients = vmap(grad(value), (None, *(0 for _ in batch)))(parameters, *batch)
+        for key, gradient in gradients.items():
+            importance[key] += gradient.abs_().sum(0)
+
+    return step
+
+
+def chunk(name: str, batch_size: int) -> int:
+    """Samples that vmap takes at once."""
+    bytes_of_one = sum(parameter.nbytes for parameter in network(name).parameters())
+    return max(1, min(batch_size, GRADIENTS // bytes_of_one))
+
+
+def repeat(step: Callable[[], None], seconds: float) -> list[float]:
+    """Seconds of each repetition after a first one that is not counted, until they add up to so many."""
+    step()
+    taken = []
+    while len(taken) < LEAST or sum(taken) < seconds:
+        start = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def measure(name: str, way: str, batch_size: int, seconds: float) -> dict[str, float]:
+    """Milliseconds a sample, and the peak memory of this process."""
+    at_once = {"batch": batch_size, "one": 1, "vmap": chunk(name, batch_size)}[way]
+    samples = tuple(inputs(name, at_once).values())
+    step = (by_vmap if way == "vmap" else by_batches)(name)
+    taken = repeat(lambda: step(samples), seconds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"ms_per_sample": round(1000 * seconds / samples, 2), "peak_mib": round(peak, 1)}
+    return {"ms": 1000 * statistics.mean(taken) / at_once, "mib": peak, "at_once": at_once}
+
+
+def product(seconds: float) -> dict[str, float]:
+    """The rate of a product of two large square matrices."""
+    left, right = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
+    out = torch.empty(SIDE, SIDE)
+    taken = repeat(lambda: torch.mm(left, right, out=out), seconds)
+    return {"gflop_per_second": 2 * SIDE**3 / 1e9 / statistics.median(taken)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=NETWORKS)
-    parser.add_argument("samples", type=int, help="the random inputs are repeated as often as needed")
-    parser.add_argument("--batch-size", type=int, default=16, help="of the authors' loop")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("model")
+    parser.add_argument("way", choices=["batch", "one", "vmap", "product"])
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long to repeat")
     options = parser.parse_args()
-    result = {"model": options.model, "samples": options.samples, "torch": torch.__version__}
-    result |= {"threads": options.threads, "batch_size": options.batch_size}
-    context = multiprocessing.get_context("spawn")
-    for loop, batch_size in [("batch", options.batch_size), ("sample", 1)]:
-        with ProcessPoolExecutor(1, mp_context=context) as process:
-            task = process.submit(measure, options.model, options.samples, batch_size, options.threads)
-            result[loop] = task.result()
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)
+    if options.way == "product":
+        result = product(options.seconds)
+    else:
+        result = measure(options.model, options.way, options.batch_size, options.seconds)
     print(json.dumps(result))
 
 

@@ -31,22 +31,24 @@ def torchscript(model: nn.Module, example: Tensor, path: Path, fold: bool) -> No
         )
 
 
-def dynamo(model: nn.Module, example: Tensor, path: Path, fold: bool) -> None:
+def dynamo(model: nn.Module, example: Tensor | dict[str, Tensor], path: Path, fold: bool) -> None:
     """Exports at opset 20; `fold` runs the exporter's whole optimiser, as by default.
 
     Without it only constants are folded, and the biases of zeros removed that the
     exporter gives to convolutions: that optimiser has no switch of its own for
-    batch normalisation.
+    batch normalisation. The example is the one input, or the inputs by name.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    inputs = example if isinstance(example, dict) else {INPUT: example}
+    batch = {0: torch.export.Dim("batch", min=1)}
     program = torch.onnx.export(
         model.eval(),
-        (example,),
+        tuple(inputs.values()),
         dynamo=True,
         opset_version=20,
-        input_names=[INPUT],
+        input_names=list(inputs),
         output_names=[OUTPUT],
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        dynamic_shapes=tuple(batch for _ in inputs),
         optimize=fold,
         verbose=False,
     )
