@@ -23,6 +23,7 @@ pub use driver::{
     Backward, Explicit, Reduction, Seed, Weight, check_rules, differentiate, gradients, missing_rules, rewritten,
 };
 pub use tape::{PREFIX, Tape};
+pub use views::places;
 
 use crate::error::Kind;
 use crate::graph::{GraphError, Name, Node};

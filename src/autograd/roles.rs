@@ -1,6 +1,6 @@
 //! Which constants are weights: those read by an operator in a role that training would fit.
 
-use super::rules;
+use super::rules::{self, Gradient};
 use crate::error::{Kind, printable};
 use crate::graph::{Graph, Name, Node, nodes_within};
 use crate::tensor::Tensor;
@@ -42,11 +42,12 @@ impl RoleError {
 pub fn verdicts(graph: &Graph) -> Vec<Verdict> {
     let inner: Vec<Node> = graph.nodes.iter().flat_map(nodes_within).collect();
     let readers = readers_of(graph.nodes.iter().chain(&inner));
+    let known = independent(graph);
     graph
         .constants
         .iter()
         .map(|(name, tensor)| {
-            let verdict = judge(name, tensor, graph, &readers);
+            let verdict = judge(name, tensor, graph, &readers, &known);
             Verdict {
                 name: name.to_string(),
                 shape: tensor.shape().to_vec(),
@@ -121,15 +122,32 @@ fn readers_of<'a>(nodes: impl Iterator<Item = &'a Node>) -> Readers<'a> {
     readers
 }
 
+/// Values that do not depend on the inputs of the model.
+fn independent(graph: &Graph) -> BTreeSet<Name> {
+    let mut known: BTreeSet<Name> = graph.constants.keys().cloned().collect();
+    for node in &graph.nodes {
+        if node.inputs.iter().flatten().chain(&node.captured()).all(|input| known.contains(input)) {
+            known.extend(node.outputs.iter().flatten().cloned());
+        }
+    }
+    known
+}
+
 /// The role of a constant that is a weight, or why it is none.
-fn judge(name: &Name, tensor: &Tensor, graph: &Graph, readers: &Readers) -> Result<String, String> {
+fn judge(
+    name: &Name,
+    tensor: &Tensor,
+    graph: &Graph,
+    readers: &Readers,
+    known: &BTreeSet<Name>,
+) -> Result<String, String> {
     if !tensor.dtype().is_float() {
         return Err("not floating point".into());
     }
     if tensor.is_empty() {
         return Err("empty".into());
     }
-    let (roles, others) = uses(name, graph, readers);
+    let (roles, others) = uses(name, graph, readers, known);
     let Some(role) = roles.first() else {
         return Err(others.first().cloned().unwrap_or_else(|| "not read by any node".into()));
     };
@@ -157,26 +175,38 @@ const MOVES: [&str; 11] = [
     "DequantizeLinear",
 ];
 
-/// The roles in which a constant is read, and its other uses; both through operators that only move elements.
-fn uses(name: &Name, graph: &Graph, readers: &Readers) -> (Vec<&'static str>, Vec<String>) {
+/// Operators that write into some places of a value.
+const FILLS: [&str; 3] = ["ScatterElements", "ScatterND", "Where"];
+
+/// The roles in which a constant is read, and its other uses; both through operators that only move elements, and
+/// through those that have a gradient and compute with constants alone.
+fn uses(name: &Name, graph: &Graph, readers: &Readers, known: &BTreeSet<Name>) -> (Vec<&'static str>, Vec<String>) {
     let (mut roles, mut others, mut queue) = (Vec::new(), Vec::new(), vec![name]);
     while let Some(value) = queue.pop() {
         if graph.outputs.contains(value) {
             others.push("an output of the model".to_string());
         }
         for &(node, slot) in readers.get(value).map(Vec::as_slice).unwrap_or_default() {
-            if slot == 0 && node.domain.is_empty() && MOVES.contains(&node.op.as_str()) {
+            let moves = slot == 0 && node.domain.is_empty() && MOVES.contains(&node.op.as_str());
+            let row = rules::find(node, graph.opset());
+            let flows = row.is_some_and(|row| matches!(row.gradient, Gradient::Rule(_) | Gradient::Rewrite(_)));
+            let of_constants = node.outputs.iter().flatten().all(|output| known.contains(output));
+            if of_constants && FILLS.contains(&node.op.as_str()) {
+                others.push(printable(&format!("{} of constants alone, as masks are made", node.op)));
+                continue;
+            }
+            if moves || (flows && of_constants) {
                 queue.extend(node.outputs.iter().flatten());
                 continue;
             }
             if let Some(inside) = carried(node, slot) {
                 let inner = nodes_within(node);
-                let (more, rest) = uses(&inside, graph, &readers_of(inner.iter()));
+                let (more, rest) = uses(&inside, graph, &readers_of(inner.iter()), known);
                 roles.extend(more);
                 others.extend(rest);
                 continue;
             }
-            match rules::find(node, graph.opset()).and_then(|row| row.role(slot)) {
+            match row.and_then(|row| row.role(slot)) {
                 Some(role) => roles.push(role),
                 None if node.op == "BatchNormalization" => others.push("running statistics".into()),
                 None => others.push(printable(&format!("input {slot} of {}", node.op))),

@@ -17,6 +17,10 @@ pub(super) fn views(tape: &Tape, nodes: &[Node], parameters: &BTreeSet<Name>) ->
             views.insert(output, view);
             continue;
         }
+        if let Some((parameter, step)) = joined(tape, node, &views) {
+            views.insert(node.outputs[0].clone().unwrap_or_else(|| parameter.clone()), (parameter, vec![step]));
+            continue;
+        }
         let Some((parameter, steps)) = node.input(0).and_then(|input| views.get(input)).cloned() else { continue };
         for (output, step) in seen(tape, node).unwrap_or_default() {
             let steps = steps.iter().cloned().chain(step).collect();
@@ -39,7 +43,12 @@ fn seen(tape: &Tape, node: &Node) -> Option<Vec<(Name, Option<View>)>> {
             Some(View::Permute(perm.unwrap_or_else(reversed)))
         }
         "Gather" => {
-            let indices = tape.constant_value(node.input(1)?)?.to_i64()?;
+            let indices = tape.constant_value(node.input(1)?)?;
+            // Rows picked for each sample on its own: the rule keeps the samples apart.
+            if tape.batch() > 1 && indices.shape().len() > 1 && indices.shape()[0] == tape.batch() {
+                return None;
+            }
+            let indices = indices.to_i64()?;
             let axis = node.axis("axis", 0, from.len()).ok()?;
             let indices = indices.into_iter().map(|i| normalise(i, from[axis])).collect::<Option<Vec<usize>>>()?;
             Some(pick(&from, tape.shape(output), numbered(&from).select(Axis(axis), &indices)))
@@ -52,6 +61,26 @@ fn seen(tape: &Tape, node: &Node) -> Option<Vec<(Name, Option<View>)>> {
         _ => return None,
     };
     Some(vec![(output.clone(), step)])
+}
+
+/// Pieces of one parameter put together again, perhaps in another order.
+fn joined(tape: &Tape, node: &Node, views: &BTreeMap<Name, (Name, Vec<View>)>) -> Option<(Name, View)> {
+    if node.op != "Concat" || node.inputs.len() < 2 {
+        return None;
+    }
+    let seen = |input: &Option<Name>| views.get(input.as_ref()?);
+    let pieces = node.inputs.iter().map(seen).collect::<Option<Vec<_>>>()?;
+    let parameter = &pieces[0].0;
+    if pieces.iter().any(|(other, _)| other != parameter) {
+        return None;
+    }
+    let from = tape.shape(parameter);
+    let pieces: Vec<ArrayD<usize>> = pieces.iter().map(|(_, steps)| places(&from, steps)).collect();
+    let to = tape.shape(node.output().ok()?);
+    let axis = node.axis("axis", 0, to.len()).ok()?;
+    let parts: Vec<_> = pieces.iter().map(|piece| piece.view()).collect();
+    let positions = ndarray::concatenate(Axis(axis), &parts).ok()?;
+    Some((parameter.clone(), pick(&from, to, positions)))
 }
 
 /// The parts of a value along the attribute `axis`.
@@ -84,6 +113,26 @@ fn sliced(tape: &Tape, node: &Node, from: &[usize]) -> Option<ArrayD<usize>> {
         picked = picked.select(Axis(axis), &(0..to[axis]).map(at).collect::<Option<Vec<usize>>>()?);
     }
     Some(picked)
+}
+
+/// For each element that is seen of a parameter of this shape, its flat position in the parameter.
+pub fn places(parameter: &[usize], views: &[View]) -> ArrayD<usize> {
+    let mut seen = numbered(parameter);
+    for view in views {
+        seen = match view {
+            View::Reshape { to, .. } => shaped(seen.iter().copied().collect(), to),
+            View::Permute(perm) => seen.permuted_axes(IxDyn(perm)),
+            View::Pick { to, positions, .. } => {
+                let flat: Vec<usize> = seen.iter().copied().collect();
+                shaped(positions.iter().filter_map(|&position| flat.get(position).copied()).collect(), to)
+            }
+        };
+    }
+    seen
+}
+
+fn shaped(elements: Vec<usize>, shape: &[usize]) -> ArrayD<usize> {
+    ArrayD::from_shape_vec(IxDyn(shape), elements).unwrap_or_else(|_| ArrayD::zeros(IxDyn(shape)))
 }
 
 fn numbered(shape: &[usize]) -> ArrayD<usize> {

@@ -6,13 +6,13 @@
 
 use super::columns::Image;
 use super::{ImportanceError, fused};
-use crate::autograd::{Contraction, Operand, Use, View, Weight};
+use crate::autograd::{Contraction, Operand, Use, View, Weight, places};
 use crate::graph::normalise;
 use crate::session::Output;
 use crate::specialise::samples::SampleAxis;
 use crate::tensor::{DType, Element, Tensor};
 use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar};
+use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar};
 use std::collections::BTreeMap;
 
 /// What of a sample's gradient is added up.
@@ -178,10 +178,10 @@ fn accumulate_as<T: Real>(
             match moved(&one.views) {
                 false => part.add::<T>(&one.contraction, values, &mut scratch)?,
                 true => {
-                    let mut seen = vec![T::zero(); seen_shape(&weight.shape, &one.views).iter().product()];
+                    let places = places(&weight.shape, &one.views);
+                    let mut seen = vec![T::zero(); places.len()];
                     part.add::<T>(&one.contraction, values, &mut seen)?;
-                    let moved = undo(seen, &weight.shape, &one.views);
-                    scratch.iter_mut().zip(moved.iter()).for_each(|(s, &m)| *s += m);
+                    places.iter().zip(seen).for_each(|(&place, g)| scratch[place] += g);
                 }
             }
         }
@@ -195,48 +195,6 @@ fn accumulate_as<T: Real>(
 /// Whether elements are seen in another order or number than the parameter has them.
 pub(super) fn moved(views: &[View]) -> bool {
     views.iter().any(|v| !matches!(v, View::Reshape { .. }))
-}
-
-/// Brings a gradient of a parameter seen through views back to the parameter's own order.
-fn undo<T: Real>(seen: Vec<T>, weight: &[usize], views: &[View]) -> ArrayD<T> {
-    let mut array = reshaped(ndarray::Array1::from_vec(seen).into_dyn(), &seen_shape(weight, views));
-    for view in views.iter().rev() {
-        match view {
-            View::Reshape { from, .. } => array = reshaped(array, from),
-            View::Permute(perm) => {
-                let inverse: Vec<usize> =
-                    (0..perm.len()).map(|a| perm.iter().position(|&p| p == a).unwrap_or(a)).collect();
-                array = array.permuted_axes(IxDyn(&inverse));
-            }
-            View::Pick { from, positions, .. } => {
-                let mut whole = vec![T::zero(); from.iter().product()];
-                for (&position, &g) in positions.iter().zip(array.iter()) {
-                    if let Some(target) = whole.get_mut(position) {
-                        *target += g;
-                    }
-                }
-                array = reshaped(ndarray::Array1::from_vec(whole).into_dyn(), from);
-            }
-        }
-    }
-    array
-}
-
-/// The shape in which a parameter is seen at the end of its views.
-fn seen_shape(weight: &[usize], views: &[View]) -> Vec<usize> {
-    let mut shape = weight.to_vec();
-    for view in views {
-        match view {
-            View::Reshape { to, .. } | View::Pick { to, .. } => shape = to.clone(),
-            View::Permute(perm) => shape = perm.iter().map(|&p| shape.get(p).copied().unwrap_or(1)).collect(),
-        }
-    }
-    shape
-}
-
-fn reshaped<T: Real>(array: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
-    let standard = array.as_standard_layout().into_owned();
-    standard.clone().into_shape_with_order(IxDyn(shape)).unwrap_or(standard)
 }
 
 /// The elements of an operand; contiguous, row-major.

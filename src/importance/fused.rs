@@ -9,7 +9,7 @@ use super::ImportanceError;
 use super::contract::{Part, Power, Values, get, moved};
 use super::kernel::{Products, Sizes, Walk, sizes};
 use super::source::{Convolution, Product};
-use crate::autograd::{Contraction, Use, Weight};
+use crate::autograd::{Contraction, Use, Weight, places};
 use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -41,8 +41,22 @@ fn accumulate_on(
     total: &mut [f64],
 ) -> Result<bool, ImportanceError> {
     let [Use { contraction, views }] = &weight.uses[..] else { return Ok(false) };
-    if moved(views) || total.is_empty() {
+    if total.is_empty() {
         return Ok(false);
+    }
+    if moved(views) {
+        // Elements that are seen once each are added where they are from.
+        let places = places(&weight.shape, views);
+        let mut free = vec![true; total.len()];
+        if !places.iter().all(|&place| std::mem::replace(&mut free[place], false)) {
+            return Ok(false);
+        }
+        let mut seen = vec![0.0; places.len()];
+        let uses = vec![Use { contraction: contraction.clone(), views: vec![] }];
+        let straight = Weight { name: weight.name.clone(), shape: places.shape().to_vec(), uses };
+        let did = accumulate_on(arch, &straight, batch, values, power, &mut seen)?;
+        places.iter().zip(seen).for_each(|(&place, sum)| total[place] += sum);
+        return Ok(did);
     }
     let apart = contraction.operands().iter().any(|o| o.samples.is_some());
     let samples = if apart { batch } else { 1 };
