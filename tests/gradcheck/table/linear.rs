@@ -46,6 +46,15 @@ pub fn cases() -> Vec<Case> {
         matmul("weight as it is and behind Transpose", "v = Transpose(w); h = MatMul(x, w); y = MatMul(h, v)")
             .act("x", &[5, 4])
             .weight("w", &[4, 3]),
+        matmul(
+            "weight cut and joined in another order",
+            "a = Slice(w, s, e, s); b = Slice(w, e, f, s); v = Concat<axis=0>(b, a); y = MatMul(x, v)",
+        )
+        .act("x", &[5, 4])
+        .weight("w", &[4, 3])
+        .ints("s", &[0])
+        .ints("e", &[1])
+        .ints("f", &[4]),
         matmul("weight computed from a weight", "v = Tanh(w); y = MatMul(x, v)")
             .act("x", &[5, 4])
             .weight("w", &[4, 3])
