@@ -115,6 +115,16 @@ impl Tool {
     }
 }
 
+/// JSON with every control character escaped: above ASCII, JSON itself does not ask for it, a terminal does.
+pub fn json<T: Serialize>(value: &T) -> String {
+    let text = serde_json::to_string_pretty(value).map(|text| text + "\n").unwrap_or_default();
+    let escape = |c: char| match c.is_control() && c != '\n' {
+        true => format!("\\u{:04x}", c as u32),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
 /// The JSON schema of [`Report`].
 pub fn schema() -> String {
     let schema = serde_json::to_string_pretty(&schemars::schema_for!(Report));

@@ -8,8 +8,10 @@ mod job;
 mod killed;
 mod output;
 mod place;
+mod resume;
 mod runtime;
 mod schema;
+mod shards;
 mod shown;
 mod types;
 
