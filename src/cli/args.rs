@@ -157,6 +157,33 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Forgetting against retention over alpha and lambda; importance is computed once, no model is written
+    Sweep {
+        model: PathBuf,
+        /// Samples to forget
+        #[arg(long, value_name = "DATA")]
+        forget: PathBuf,
+        #[command(flatten)]
+        reference: ReferenceArgs,
+        /// Alphas to try, such as 1.5,2,3 [default: ten from 1 to where nothing is selected, evenly spaced by ratio]
+        #[arg(long, value_name = "LIST", value_delimiter = ',')]
+        alphas: Vec<f64>,
+        /// Lambdas to try with each
+        #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1")]
+        lambdas: Vec<f64>,
+        /// A folder for sweep.json and sweep.csv
+        #[arg(short, long, value_name = "DIR")]
+        out: PathBuf,
+        /// Save importance there too, as forget.safetensors and full.safetensors
+        #[arg(long)]
+        save_profiles: bool,
+        #[command(flatten)]
+        objective: ObjectiveArgs,
+        #[command(flatten)]
+        common: CommonArgs,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Where ONNX Runtime comes from
     Runtime {
         #[command(subcommand)]

@@ -55,6 +55,7 @@ impl Command {
             | Command::Validate { output, .. }
             | Command::Diff { output, .. }
             | Command::Grad { output, .. }
+            | Command::Sweep { output, .. }
             | Command::Runtime { output, .. } => *output,
             Command::SecondRuntime { .. } => options::Output::default(),
         }

@@ -7,7 +7,7 @@ use super::{print, show};
 use onnx_unlearn::autograd::Seed;
 use onnx_unlearn::error::Kind;
 use onnx_unlearn::model::Model;
-use onnx_unlearn::pipeline::{self, Dampen, Error, Forget, Grad, Outcome, Pair, ProfileJob, Target};
+use onnx_unlearn::pipeline::{self, Dampen, Error, Forget, Grad, Outcome, Pair, ProfileJob, SweepJob, Target};
 use onnx_unlearn::report::json;
 use onnx_unlearn::session::{Runtime, RuntimeOptions, install, locate};
 use onnx_unlearn::validate::second;
@@ -90,6 +90,20 @@ pub fn command(command: &Command) -> Result<(), Failure> {
             let profile = pipeline::merge(profiles, out, &mut progress)?;
             let summary = show::ProfileSummary::of(&profile, out);
             text(output.json, &summary, || summary.table())
+        }
+        Command::Sweep { model, forget, reference, alphas, lambdas, out, save_profiles, objective, common, .. } => {
+            let job = SweepJob {
+                model: model.clone(),
+                forget: forget.clone(),
+                reference: reference.to_reference(),
+                settings: objective.to_settings(),
+                alphas: alphas.clone(),
+                lambdas: lambdas.clone(),
+                folder: out.clone(),
+                save_profiles: *save_profiles,
+            };
+            let found = pipeline::sweep(&job, &common.to_common(), &mut progress)?;
+            text(output.json, &found, || show::sweep(&found, out))
         }
         Command::Dampen { model, forget_profile, profile, alpha, target, common, .. } => {
             check_report(target)?;

@@ -12,6 +12,7 @@ mod merge;
 mod open;
 mod rewrite;
 mod sources;
+mod sweep;
 mod verify;
 
 pub use crate::importance::reduction_name;
@@ -26,6 +27,7 @@ pub use merge::merge;
 pub use open::{Common, Opened, Port, Summary, inspect, open};
 pub use rewrite::{Rewrite, rewrite};
 pub use sources::Reference;
+pub use sweep::{SweepJob, sweep};
 pub use verify::{Checks, Pair, Verification, validate};
 
 use crate::data::DataSet;

@@ -123,6 +123,22 @@ impl Sources {
         }
     }
 
+    /// Measured importance as profiles: over the forget set, and over all data, where that was not read from one.
+    pub fn profiles(&self, measured: &Measured, settings: &Settings) -> (Profile, Option<Profile>) {
+        let origin = |data: String| {
+            let batch_size = measured.batch_size.unwrap_or(0);
+            Origin::whole(settings, batch_size, self.opened.output_names(), self.opened.model.sha256(), data)
+        };
+        let own = self.forget.sha256();
+        let full = self.other.as_ref().map(|other| match self.retained() {
+            Some(kept) if kept.is_empty() => own.to_string(),
+            Some(kept) => own.min(kept.sha256()).to_string() + "," + own.max(kept.sha256()),
+            None => other.sha256().to_string(),
+        });
+        let full = full.map(|data| Profile { sums: measured.full.clone(), origin: origin(data) });
+        (Profile { sums: measured.forget.clone(), origin: origin(own.into()) }, full)
+    }
+
     /// A saved profile over all data must have been computed as the forget set's importance is to be.
     fn check_settings(&self, saved: &Origin, settings: &Settings, batch_size: usize) -> Result<(), Error> {
         let outputs = self.opened.output_names();

@@ -1,5 +1,7 @@
 //! `report.json`: what went in, what was done, what came out. Its schema lies in `docs/report.schema.json`.
 
+pub mod sweep;
+
 use crate::autograd::{Reduction, objective::Objective};
 use crate::session::RuntimeInfo;
 use crate::validate::{Comparison, Guards};

@@ -2,7 +2,7 @@
 
 mod measured;
 
-pub use measured::ProfileSummary;
+pub use measured::{ProfileSummary, sweep};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use onnx_unlearn::error::printable;

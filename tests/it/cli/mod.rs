@@ -13,6 +13,7 @@ mod runtime;
 mod schema;
 mod shards;
 mod shown;
+mod sweep;
 mod types;
 
 use crate::model::build::{self, node, raw};

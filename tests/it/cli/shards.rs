@@ -123,6 +123,7 @@ fn what_is_not_whole_is_not_used() {
             forget,
             format!("{dampen} --forget-profile f.profile --profile {profile}"),
             format!("{dampen} --forget-profile {profile} --profile f.profile"),
+            format!("sweep m.onnx --forget f.npy --profile {profile} -o out"),
         ] {
             home.fails(&line, 3, &[profile, missing, parts[0], parts[1]]);
         }

@@ -28,6 +28,7 @@ fn help() {
     insta::assert_snapshot!("help_grad", home.ok("grad -h"));
     insta::assert_snapshot!("help_importance", home.ok("importance -h"));
     insta::assert_snapshot!("help_merge", home.ok("merge -h"));
+    insta::assert_snapshot!("help_sweep", home.ok("sweep -h"));
 }
 
 /// A model of few numbers, all of them exact, so that the tables are the same everywhere.
@@ -46,6 +47,8 @@ fn tables() {
         ("importance", "importance m.onnx --data f.npy -o profile".into()),
         ("shard", "importance m.onnx --data r.npy --batch-size 1 --shard 1/3 -o part".into()),
         ("merge", "merge part -o parts".into()),
+        ("sweep", "sweep m.onnx --forget f.npy --retain r.npy -o folder".into()),
+        ("sweep_full", "sweep m.onnx --forget f.npy --full r.npy --alphas 0.5 --lambdas 0.5,1 -o folder".into()),
         (
             "dampen",
             "dampen m.onnx --forget-profile profile --profile profile --alpha 0.5 --lambda 0.5 -o o.onnx".into(),
