@@ -24,7 +24,7 @@ help:
 	@echo 'classes    every digit forgotten in turn, over alpha, for both models'
 	@echo 'bench      time and memory of importance beside PyTorch: docs/benchmarks.md (an hour; makes a virtual environment)'
 	@echo 'fixtures   train and export the models anew (makes a virtual environment)'
-	@echo 'schema     write docs/report.schema.json'
+	@echo 'schema     write docs/report.schema.json and docs/sweep.schema.json'
 	@echo 'operators  write docs/operators.md'
 	@echo 'cost       what it costs to build the backward graph of 5,000 nodes'
 
@@ -92,6 +92,7 @@ cost: runtime
 
 schema: build
 	$(CARGO) run --release --locked --example schema > docs/report.schema.json
+	$(CARGO) run --release --locked --example schema -- sweep > docs/sweep.schema.json
 
 venv: $(VENV)/installed
 

@@ -23,6 +23,10 @@ pub enum Kind {
     Nothing = 8,
     /// A guard failed: the new model must not be deployed.
     Guard = 9,
+    /// Stopped by SIGINT: 128 and the number of the signal.
+    Interrupted = 130,
+    /// Stopped by SIGTERM: 128 and the number of the signal.
+    Terminated = 143,
 }
 
 /// Text from a file (names of tensors, nodes, …) made safe to print: control characters escaped.

@@ -1,17 +1,18 @@
 //! The command line as clap reads it.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use onnx_unlearn::autograd::Reduction;
+use super::options::{
+    CommonArgs, GuardArgs, ObjectiveArgs, Output, ReferenceArgs, RunArgs, TargetArgs, alpha, objective, shape, shard,
+};
+use clap::{Parser, Subcommand};
 use onnx_unlearn::autograd::objective::Objective;
-use onnx_unlearn::pipeline::{Alpha, Checks, Common};
-use onnx_unlearn::session::{DeviceChoice, RuntimeChoice, RuntimeOptions};
-use onnx_unlearn::validate::{Limits, second::Bounds};
-use onnx_unlearn::{importance, validate};
+use onnx_unlearn::importance::Shard;
+use onnx_unlearn::pipeline::Alpha;
+use onnx_unlearn::validate;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 a bug, 2 usage, 3 malformed model or data, 4 unsupported (operator, \
 type, opset), 5 over a resource limit, 6 input/output, 7 not finite, 8 nothing to forget, 9 a guard failed: the new \
-model must not be deployed. On any code but 0 nothing is left at the output path.";
+model must not be deployed, 130 and 143 stopped by SIGINT and SIGTERM. On any code but 0 nothing is left at the output path.";
 
 /// Makes an exported ONNX model forget some of its training data: no training framework, no labels, no retraining.
 #[derive(Parser)]
@@ -30,21 +31,13 @@ pub enum Command {
         output: Output,
     },
     /// The whole pipeline: importance, dampening, validation, a new model
-    #[command(group(clap::ArgGroup::new("reference").required(true).args(["retain", "full", "profile"])))]
     Forget {
         model: PathBuf,
         /// Samples to forget
         #[arg(long, value_name = "DATA")]
         forget: PathBuf,
-        /// Samples to keep
-        #[arg(long, value_name = "DATA")]
-        retain: Option<PathBuf>,
-        /// All data, the samples to forget included, in place of --retain
-        #[arg(long, value_name = "DATA")]
-        full: Option<PathBuf>,
-        /// Saved importance over all data, in place of --retain
-        #[arg(long, value_name = "FILE")]
-        profile: Option<PathBuf>,
+        #[command(flatten)]
+        reference: ReferenceArgs,
         /// A weight is dampened where its importance on the forget set exceeds ALPHA times that on all data; auto
         /// takes the smallest that keeps the retained behaviour
         #[arg(long, default_value = "auto", value_parser = alpha)]
@@ -65,13 +58,30 @@ pub enum Command {
         model: PathBuf,
         #[arg(long, value_name = "DATA")]
         data: PathBuf,
-        /// The profile to write
+        /// The profile to write; while it is computed, PROFILE.checkpoint lies beside it, from which the same
+        /// command goes on
         #[arg(short, long, value_name = "PROFILE")]
         out: PathBuf,
+        /// Go over part I of N of the data; 'merge' adds the parts up
+        #[arg(long, value_name = "I/N", default_value = "1/1", hide_default_value = true, value_parser = shard)]
+        shard: Shard,
+        /// Seconds between two checkpoints; 0 makes one after every batch
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        checkpoint_every: u64,
         #[command(flatten)]
         objective: ObjectiveArgs,
         #[command(flatten)]
         common: CommonArgs,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Profiles of parts of the data, or of several data sets, added up
+    Merge {
+        #[arg(required = true, value_name = "PROFILE")]
+        profiles: Vec<PathBuf>,
+        /// The profile to write
+        #[arg(short, long, value_name = "OUT")]
+        out: PathBuf,
         #[command(flatten)]
         output: Output,
     },
@@ -147,6 +157,33 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Forgetting against retention over alpha and lambda; importance is computed once, no model is written
+    Sweep {
+        model: PathBuf,
+        /// Samples to forget
+        #[arg(long, value_name = "DATA")]
+        forget: PathBuf,
+        #[command(flatten)]
+        reference: ReferenceArgs,
+        /// Alphas to try, such as 1.5,2,3 [default: ten from 1 to where nothing is selected, evenly spaced by ratio]
+        #[arg(long, value_name = "LIST", value_delimiter = ',')]
+        alphas: Vec<f64>,
+        /// Lambdas to try with each
+        #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1")]
+        lambdas: Vec<f64>,
+        /// A folder for sweep.json and sweep.csv
+        #[arg(short, long, value_name = "DIR")]
+        out: PathBuf,
+        /// Save importance there too, as forget.safetensors and full.safetensors
+        #[arg(long)]
+        save_profiles: bool,
+        #[command(flatten)]
+        objective: ObjectiveArgs,
+        #[command(flatten)]
+        common: CommonArgs,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Where ONNX Runtime comes from
     Runtime {
         #[command(subcommand)]
@@ -172,171 +209,4 @@ pub enum RuntimeAction {
         #[arg(long, default_value = "python3")]
         python: String,
     },
-}
-
-#[derive(Args, Clone, Copy, Default)]
-pub struct Output {
-    /// Print JSON
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// No progress bar, no warnings
-    #[arg(short, long, global = true)]
-    pub quiet: bool,
-    /// Longer tables
-    #[arg(short, long, global = true)]
-    pub verbose: bool,
-}
-
-#[derive(Args)]
-pub struct CommonArgs {
-    /// Change only weights whose name matches
-    #[arg(long, value_name = "GLOB")]
-    include: Vec<String>,
-    /// Leave weights alone whose name matches
-    #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
-    #[command(flatten)]
-    run: RunArgs,
-}
-
-/// What runs, and on what.
-#[derive(Args)]
-pub struct RunArgs {
-    /// Outputs of the model to look at [default: all]
-    #[arg(long, value_name = "NAME", num_args = 1..)]
-    outputs: Vec<String>,
-    #[arg(long, value_enum, default_value = "auto")]
-    runtime: RuntimeArg,
-    /// auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto", value_parser = device)]
-    device: DeviceChoice,
-    /// Threads [default: one for each core]
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
-    threads: usize,
-}
-
-#[derive(Args)]
-pub struct ObjectiveArgs {
-    /// The number per sample whose gradient makes the importance: sq-l2, l2, prob, top; fisher needs labels
-    #[arg(long, default_value = "sq-l2", value_parser = objective)]
-    objective: Objective,
-    /// Absolute gradients of each sample, or of each batch
-    #[arg(long, value_enum, default_value = "sample")]
-    reduction: ReductionArg,
-    /// Samples in a batch [default: by size of the activations; 64 for the batch reduction]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    batch_size: Option<u32>,
-}
-
-#[derive(Args)]
-pub struct TargetArgs {
-    /// The new model
-    #[arg(short, long, value_name = "OUT")]
-    pub out: PathBuf,
-    /// Selected weights are multiplied by min(LAMBDA * importance on all data / on the forget set, 1)
-    #[arg(long, default_value_t = 1.0)]
-    pub lambda: f64,
-    /// A folder for report.json
-    #[arg(long, value_name = "DIR")]
-    pub report: Option<PathBuf>,
-    /// Write nothing, print what would change
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Write even where a guard fails
-    #[arg(long)]
-    pub force: bool,
-}
-
-#[derive(Args)]
-pub struct GuardArgs {
-    /// Least top-1 agreement with the original on retained samples
-    #[arg(long, value_name = "SHARE", default_value_t = Limits::default().retained_agreement)]
-    min_retained_agreement: f64,
-    /// Largest difference between the runtimes, relative to the largest output
-    #[arg(long, value_name = "SHARE", default_value_t = Limits::default().runtimes)]
-    max_runtime_difference: f64,
-    /// Seconds that the check in the second runtime may take
-    #[arg(long, value_name = "S", default_value_t = Bounds::default().seconds)]
-    check_seconds: u64,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum RuntimeArg {
-    Auto,
-    Onnxruntime,
-    Tract,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum ReductionArg {
-    Sample,
-    Batch,
-}
-
-fn alpha(text: &str) -> Result<Alpha, String> {
-    match text {
-        "auto" => Ok(Alpha::Auto),
-        number => number.parse().map(Alpha::Value).map_err(|_| "a number, or auto".to_string()),
-    }
-}
-
-fn objective(text: &str) -> Result<Objective, String> {
-    let names = || Objective::ALL.map(Objective::name).join(", ");
-    Objective::named(text).ok_or_else(|| format!("one of {}", names()))
-}
-
-fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
-    let parts = text.rsplit_once('=');
-    let dims = parts.and_then(|(_, dims)| dims.split(',').map(|d| d.parse().ok()).collect::<Option<Vec<usize>>>());
-    let shape = parts.zip(dims).map(|((name, _), dims)| (name.to_string(), dims));
-    shape.ok_or_else(|| "a name and its dimensions, such as ids=1,16".to_string())
-}
-
-fn device(text: &str) -> Result<DeviceChoice, String> {
-    let number = |n: &str| n.parse().map(DeviceChoice::Cuda).map_err(|_| "cuda:N takes a number".to_string());
-    match text.split_once(':') {
-        None if text == "auto" => Ok(DeviceChoice::Auto),
-        None if text == "cpu" => Ok(DeviceChoice::Cpu),
-        None if text == "cuda" => Ok(DeviceChoice::Cuda(0)),
-        Some(("cuda", n)) => number(n),
-        _ => Err("auto, cpu, cuda or cuda:N".into()),
-    }
-}
-
-impl CommonArgs {
-    pub fn to_common(&self) -> Common {
-        Common { include: self.include.clone(), exclude: self.exclude.clone(), ..self.run.to_common() }
-    }
-}
-
-impl RunArgs {
-    pub fn to_common(&self) -> Common {
-        let runtime = match self.runtime {
-            RuntimeArg::Auto => RuntimeChoice::Auto,
-            RuntimeArg::Onnxruntime => RuntimeChoice::OnnxRuntime,
-            RuntimeArg::Tract => RuntimeChoice::Tract,
-        };
-        let runtime = RuntimeOptions { runtime, device: self.device, threads: self.threads, library: None };
-        Common { runtime, outputs: self.outputs.clone(), ..Common::default() }
-    }
-}
-
-impl ObjectiveArgs {
-    pub fn to_settings(&self) -> importance::Settings {
-        let reduction = match self.reduction {
-            ReductionArg::Sample => Reduction::Sample,
-            ReductionArg::Batch => Reduction::Batch,
-        };
-        let batch_size = self.batch_size.map(|n| n as usize);
-        importance::Settings { objective: self.objective, reduction, batch_size, signed: false }
-    }
-}
-
-impl GuardArgs {
-    pub fn to_checks(&self) -> Checks {
-        Checks {
-            limits: Limits { retained_agreement: self.min_retained_agreement, runtimes: self.max_runtime_difference },
-            bounds: Bounds { seconds: self.check_seconds, program: std::env::current_exe().ok(), ..Bounds::default() },
-        }
-    }
 }

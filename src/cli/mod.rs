@@ -1,9 +1,11 @@
 //! Arguments, printing, exit codes; no logic.
 
 mod args;
+mod options;
 mod progress;
 mod run;
 mod show;
+mod signals;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -43,17 +45,19 @@ fn print(text: &str) -> Result<(), std::io::Error> {
 
 impl Command {
     /// How much is said.
-    fn output(&self) -> args::Output {
+    fn output(&self) -> options::Output {
         match self {
             Command::Inspect { output, .. }
             | Command::Forget { output, .. }
             | Command::Importance { output, .. }
+            | Command::Merge { output, .. }
             | Command::Dampen { output, .. }
             | Command::Validate { output, .. }
             | Command::Diff { output, .. }
             | Command::Grad { output, .. }
+            | Command::Sweep { output, .. }
             | Command::Runtime { output, .. } => *output,
-            Command::SecondRuntime { .. } => args::Output::default(),
+            Command::SecondRuntime { .. } => options::Output::default(),
         }
     }
 }

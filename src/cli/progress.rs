@@ -1,7 +1,8 @@
 //! Progress and warnings on standard error.
 
+use super::signals::Signals;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use onnx_unlearn::error::printable;
+use onnx_unlearn::error::{Kind, printable};
 use onnx_unlearn::pipeline::Observer;
 use std::io::Write;
 
@@ -9,11 +10,28 @@ use std::io::Write;
 pub struct Progress {
     bar: Option<ProgressBar>,
     quiet: bool,
+    signals: Option<Signals>,
 }
 
 impl Progress {
     pub fn new(quiet: bool) -> Progress {
-        Progress { bar: None, quiet }
+        Progress { bar: None, quiet, signals: None }
+    }
+
+    /// From now on signals stop the work in an orderly way.
+    pub fn watch_signals(&mut self) -> std::io::Result<()> {
+        self.signals = Some(Signals::watch()?);
+        Ok(())
+    }
+
+    fn tell(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
+        }
     }
 }
 
@@ -45,14 +63,15 @@ impl Observer for Progress {
     }
 
     fn warning(&mut self, text: &str) {
-        if self.quiet {
-            return;
-        }
-        let line = format!("warning: {}", printable(text));
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say(&line)),
-            None => say(&line),
-        }
+        self.tell(&format!("warning: {}", printable(text)));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.tell(&printable(text));
+    }
+
+    fn stop(&mut self) -> Option<Kind> {
+        self.signals.as_ref()?.asked()
     }
 }
 

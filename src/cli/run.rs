@@ -1,17 +1,20 @@
 //! From arguments to the pipeline and back to text.
 
 use super::args::{Command, RuntimeAction};
+use super::options::{Output, TargetArgs};
 use super::progress::Progress;
 use super::{print, show};
 use onnx_unlearn::autograd::Seed;
 use onnx_unlearn::error::Kind;
 use onnx_unlearn::model::Model;
-use onnx_unlearn::pipeline::{self, Dampen, Error, Forget, Grad, Outcome, Pair, Reference, Target};
+use onnx_unlearn::pipeline::{self, Dampen, Error, Forget, Grad, Outcome, Pair, ProfileJob, SweepJob, Target};
+use onnx_unlearn::report::json;
 use onnx_unlearn::session::{Runtime, RuntimeOptions, install, locate};
 use onnx_unlearn::validate::second;
 use onnx_unlearn::write::{check_output, diff, write_all};
 use serde::Serialize;
 use std::path::Path;
+use std::time::Duration;
 
 /// Name of the report in its folder.
 const REPORT: &str = "report.json";
@@ -54,17 +57,12 @@ pub fn command(command: &Command) -> Result<(), Failure> {
             let summary = pipeline::inspect(model, &pipeline::Common::default())?;
             text(output.json, &summary, || show::summary(model, &summary))
         }
-        Command::Forget { model, forget, retain, full, profile, alpha, objective, target, common, guards, .. } => {
-            let reference = match (retain, full, profile) {
-                (Some(path), _, _) => Reference::Retain(path.clone()),
-                (_, Some(path), _) => Reference::Full(path.clone()),
-                (_, _, path) => Reference::Profile(path.clone().unwrap_or_default()),
-            };
+        Command::Forget { model, forget, reference, alpha, objective, target, common, guards, .. } => {
             check_report(target)?;
             let job = Forget {
                 model: model.clone(),
                 forget: forget.clone(),
-                reference,
+                reference: reference.to_reference(),
                 settings: objective.to_settings(),
                 alpha: *alpha,
                 lambda: target.lambda,
@@ -74,12 +72,38 @@ pub fn command(command: &Command) -> Result<(), Failure> {
             let outcome = pipeline::forget(&job, &common.to_common(), &mut progress)?;
             return rewritten(outcome, target.report.as_deref(), progress, &output);
         }
-        Command::Importance { model, data, out, objective, common, .. } => {
-            let settings = objective.to_settings();
-            let profile = pipeline::importance(model, data, out, &settings, &common.to_common(), &mut progress)?;
-            write_all(&[(out.clone(), profile.to_bytes()?)])?;
+        Command::Importance { model, data, out, shard, checkpoint_every, objective, common, .. } => {
+            progress.watch_signals()?;
+            let job = ProfileJob {
+                model: model.clone(),
+                data: data.clone(),
+                output: out.clone(),
+                settings: objective.to_settings(),
+                shard: *shard,
+                checkpoint_every: Duration::from_secs(*checkpoint_every),
+            };
+            let profile = pipeline::importance(&job, &common.to_common(), &mut progress)?;
             let summary = show::ProfileSummary::of(&profile, out);
             text(output.json, &summary, || summary.table())
+        }
+        Command::Merge { profiles, out, .. } => {
+            let profile = pipeline::merge(profiles, out, &mut progress)?;
+            let summary = show::ProfileSummary::of(&profile, out);
+            text(output.json, &summary, || summary.table())
+        }
+        Command::Sweep { model, forget, reference, alphas, lambdas, out, save_profiles, objective, common, .. } => {
+            let job = SweepJob {
+                model: model.clone(),
+                forget: forget.clone(),
+                reference: reference.to_reference(),
+                settings: objective.to_settings(),
+                alphas: alphas.clone(),
+                lambdas: lambdas.clone(),
+                folder: out.clone(),
+                save_profiles: *save_profiles,
+            };
+            let found = pipeline::sweep(&job, &common.to_common(), &mut progress)?;
+            text(output.json, &found, || show::sweep(&found, out))
         }
         Command::Dampen { model, forget_profile, profile, alpha, target, common, .. } => {
             check_report(target)?;
@@ -150,17 +174,12 @@ pub fn command(command: &Command) -> Result<(), Failure> {
     Ok(print(&result)?)
 }
 
-fn to_target(args: &super::args::TargetArgs) -> Target {
+fn to_target(args: &TargetArgs) -> Target {
     Target { output: args.out.clone(), dry_run: args.dry_run, force: args.force }
 }
 
 /// Prints and saves the report of a rewritten model; a failed guard is the error.
-fn rewritten(
-    outcome: Outcome,
-    folder: Option<&Path>,
-    progress: Progress,
-    output: &super::args::Output,
-) -> Result<(), Failure> {
+fn rewritten(outcome: Outcome, folder: Option<&Path>, progress: Progress, output: &Output) -> Result<(), Failure> {
     drop(progress);
     if let Some(folder) = folder {
         write_report(folder, &json(&outcome.report))?;
@@ -170,7 +189,7 @@ fn rewritten(
 }
 
 /// Checks, before any work, that the report can be written: once the new model is there, it is too late.
-fn check_report(target: &super::args::TargetArgs) -> Result<(), Failure> {
+fn check_report(target: &TargetArgs) -> Result<(), Failure> {
     let Some(folder) = &target.report else { return Ok(()) };
     let report = folder.join(REPORT);
     if std::path::absolute(&report)? == std::path::absolute(&target.out)? {
@@ -187,14 +206,4 @@ fn write_report(folder: &Path, content: &str) -> Result<(), Failure> {
 
 fn text<T: Serialize>(as_json: bool, value: &T, table: impl FnOnce() -> String) -> String {
     if as_json { json(value) } else { table() }
-}
-
-/// JSON with every control character escaped: above ASCII, JSON itself does not ask for it, a terminal does.
-fn json<T: Serialize>(value: &T) -> String {
-    let text = serde_json::to_string_pretty(value).map(|text| text + "\n").unwrap_or_default();
-    let escape = |c: char| match c.is_control() && c != '\n' {
-        true => format!("\\u{:04x}", c as u32),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect()
 }

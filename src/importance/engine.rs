@@ -1,7 +1,7 @@
 //! One pass over a data set, batch by batch.
 
 use super::contract::{Power, Values, accumulate};
-use super::{ImportanceError, Sums};
+use super::{ImportanceError, Shard, Sums};
 use crate::autograd::objective::{ONE_HOT, Objective, SAMPLE_WEIGHT};
 use crate::autograd::{Backward, Reduction, Weight, check_rules, differentiate};
 use crate::data::{Batch, DataSet};
@@ -13,6 +13,7 @@ use crate::with_array;
 use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 /// What importance is computed of.
@@ -38,6 +39,13 @@ impl Default for Settings {
 pub struct Progress {
     pub samples: usize,
     pub of: usize,
+}
+
+/// What is done of a pass.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Done {
+    pub batches: usize,
+    pub sums: Sums,
 }
 
 /// Authors' batch size, taken for the batch reduction.
@@ -101,25 +109,53 @@ impl<'a> Importance<'a> {
     /// The runtime or a rule refuses the model, the data cannot be read, labels are missing for
     /// `fisher`, a sum is not finite.
     pub fn run(&mut self, data: &DataSet, mut progress: impl FnMut(Progress)) -> Result<Sums, ImportanceError> {
-        let mut sums = Sums::default();
-        if data.is_empty() {
-            return Ok(sums);
-        }
-        let size = self.prepare(data)?;
-        let mut done = 0;
-        for batch in data.batches(size) {
-            let batch = batch?;
-            self.add(&batch, size, &mut sums)?;
-            done += batch.samples;
-            sums.count += if self.settings.reduction == Reduction::Sample { batch.samples as u64 } else { 1 };
-            progress(Progress { samples: done, of: data.len() });
-        }
-        sums.check_finite()?;
-        Ok(sums)
+        let mut done = Done::default();
+        self.go_on(data, Shard::WHOLE, &mut done, |_, step| {
+            progress(step);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(done.sums)
     }
 
-    /// Settles the batch size on the first data that is seen.
-    fn prepare(&mut self, data: &DataSet) -> Result<usize, ImportanceError> {
+    /// Goes on with a pass over one part of a data set from what is done of it, and gives the same bits as a
+    /// pass that was never stopped. `after` is told after each batch, and says whether to go on.
+    ///
+    /// # Errors
+    /// As [`Importance::run`], and those of `after`; a data set of fewer batches than parts.
+    pub fn go_on(
+        &mut self,
+        data: &DataSet,
+        shard: Shard,
+        done: &mut Done,
+        mut after: impl FnMut(&Done, Progress) -> Result<ControlFlow<()>, ImportanceError>,
+    ) -> Result<(), ImportanceError> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let size = self.settle(data)?;
+        let samples = shard_samples(data, shard, size)?;
+        let start = samples.end.min(samples.start + done.batches.saturating_mul(size));
+        let mut step = Progress { samples: start - samples.start, of: samples.len() };
+        let rest = data.select(&(start..samples.end).collect::<Vec<_>>())?;
+        for batch in rest.batches(size) {
+            let batch = batch?;
+            self.add(&batch, size, &mut done.sums)?;
+            done.batches += 1;
+            done.sums.count += if self.settings.reduction == Reduction::Sample { batch.samples as u64 } else { 1 };
+            step.samples += batch.samples;
+            if after(done, step)?.is_break() {
+                break;
+            }
+        }
+        done.sums.check_finite()
+    }
+
+    /// Settles the batch size on the first data that is seen; part of a data set is not enough, for all parts
+    /// need the same.
+    ///
+    /// # Errors
+    /// The runtime or a rule refuses the model, the data cannot be read.
+    pub fn settle(&mut self, data: &DataSet) -> Result<usize, ImportanceError> {
         if let Some(size) = self.size {
             return Ok(size);
         }
@@ -216,6 +252,19 @@ impl<'a> Importance<'a> {
         }
         added
     }
+}
+
+/// The samples of one part of a data set, which is cut between batches.
+///
+/// # Errors
+/// There are fewer batches than parts.
+pub fn shard_samples(data: &DataSet, shard: Shard, size: usize) -> Result<Range<usize>, ImportanceError> {
+    let batches = data.len().div_ceil(size);
+    if shard.of() as usize > batches {
+        return Err(ImportanceError::Shards { shard, batches, size });
+    }
+    let part = shard.batches(batches);
+    Ok(part.start * size..data.len().min(part.end * size))
 }
 
 /// The inputs of a batch filled up to `size` samples with copies of its last one.

@@ -1,24 +1,31 @@
 //! Importance of weights over a data set: `Σ over samples of |d objective / d weight|`, in f64.
 
+mod checkpoint;
 mod columns;
 mod contract;
 mod engine;
+mod file;
 mod fused;
 mod kernel;
+mod merge;
 mod panels;
 mod profile;
+mod shard;
 mod source;
 mod sums;
 
+pub use checkpoint::Run;
 pub use contract::{Power, Value, Values, accumulate};
 pub(crate) use engine::padded;
-pub use engine::{Importance, Progress, Settings};
-pub use profile::{FORMAT, Profile};
+pub use engine::{Done, Importance, Progress, Settings, shard_samples};
+pub use merge::{MergeError, Plan, plan};
+pub use profile::{FORMAT, Origin, Profile, reduction_name};
+pub use shard::{NoShard, Shard};
 pub use sums::Sums;
 
 use crate::autograd::GradError;
 use crate::data::DataError;
-use crate::error::Kind;
+use crate::error::{Kind, printable};
 use crate::session::SessionError;
 use crate::specialise::SpecialiseError;
 use std::path::PathBuf;
@@ -55,6 +62,16 @@ pub enum ImportanceError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("threads cannot be started: {0}; use a smaller --threads")]
     Threads(String),
+    #[error(
+        "{}: this is the checkpoint of another run: its {what} is {}, that of this run is {}; delete it to start anew, or give another output", path.display(), printable(found), printable(asked)
+    )]
+    OtherRun { path: PathBuf, what: &'static str, found: String, asked: String },
+    #[error(
+        "--shard {shard}: the data set has no more than {batches} batches, of {size} samples; take fewer shards, or a smaller --batch-size"
+    )]
+    Shards { shard: Shard, batches: usize, size: usize },
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     #[error("profiles do not belong together: {what} is {a} in one and {b} in the other")]
     Mismatch { what: &'static str, a: String, b: String },
 }
@@ -67,10 +84,13 @@ impl ImportanceError {
             ImportanceError::Session(e) => e.kind(),
             ImportanceError::Specialise(e) => e.kind(),
             ImportanceError::Value { .. } | ImportanceError::FixedAndMixed { .. } => Kind::Unsupported,
-            ImportanceError::NoLabels => Kind::Usage,
-            ImportanceError::Label { .. } | ImportanceError::Profile { .. } | ImportanceError::Mismatch { .. } => {
-                Kind::Malformed
+            ImportanceError::NoLabels | ImportanceError::OtherRun { .. } | ImportanceError::Shards { .. } => {
+                Kind::Usage
             }
+            ImportanceError::Label { .. }
+            | ImportanceError::Profile { .. }
+            | ImportanceError::Merge(_)
+            | ImportanceError::Mismatch { .. } => Kind::Malformed,
             ImportanceError::NotFinite { .. } => Kind::NotFinite,
             ImportanceError::Io { .. } => Kind::Io,
             ImportanceError::Threads(_) => Kind::Limit,

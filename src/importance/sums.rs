@@ -19,21 +19,29 @@ impl Sums {
     /// # Errors
     /// They are not of the same weights.
     pub fn merge(&self, other: &Sums) -> Result<Sums, ImportanceError> {
+        let mut sums = self.clone();
+        sums.add(other)?;
+        Ok(sums)
+    }
+
+    /// Adds the sums over another, disjoint set.
+    ///
+    /// # Errors
+    /// They are not of the same weights; `self` is then good for nothing.
+    pub fn add(&mut self, other: &Sums) -> Result<(), ImportanceError> {
         let list = |sums: &Sums| sums.weights.keys().cloned().collect::<Vec<_>>().join(", ");
         if self.weights.keys().ne(other.weights.keys()) {
             return Err(ImportanceError::Mismatch { what: "the list of weights", a: list(self), b: list(other) });
         }
-        let mut weights = self.weights.clone();
-        for (name, sum) in &other.weights {
-            if let Some(total) = weights.get_mut(name) {
-                if total.shape() != sum.shape() {
-                    let (a, b) = (format!("{:?}", total.shape()), format!("{:?}", sum.shape()));
-                    return Err(ImportanceError::Mismatch { what: "the shape of a weight", a, b });
-                }
-                *total += sum;
+        for (total, sum) in self.weights.values_mut().zip(other.weights.values()) {
+            if total.shape() != sum.shape() {
+                let (a, b) = (format!("{:?}", total.shape()), format!("{:?}", sum.shape()));
+                return Err(ImportanceError::Mismatch { what: "the shape of a weight", a, b });
             }
+            *total += sum;
         }
-        Ok(Sums { weights, count: self.count + other.count })
+        self.count += other.count;
+        Ok(())
     }
 
     /// Importance itself, `Omega = sum / count`; none for a weight that is not there.

@@ -1,7 +1,8 @@
 //! The threshold alpha: what makes sense, and a value chosen by the retained behaviour.
 
-use super::forget::{Forget, Reference};
+use super::forget::Forget;
 use super::rewrite::{largest_ratio, rewrite};
+use super::sources::Reference;
 use super::{Error, Opened};
 use crate::autograd::Reduction;
 use crate::data::DataSet;

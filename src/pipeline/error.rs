@@ -50,8 +50,15 @@ pub enum Error {
     TooLarge { path: PathBuf },
     #[error("no temporary folder can be made: {0}")]
     Temporary(std::io::Error),
+    #[error("{}: {source}", path.display())]
+    Folder { path: PathBuf, source: std::io::Error },
     #[error("{}: {reason}", path.display())]
     Profile { path: PathBuf, reason: String },
+    #[error("stopped before the end; {}", match checkpoint {
+        Some(path) => format!("{} holds what is done, and the same command goes on from there", path.display()),
+        None => "nothing was done yet, and nothing was written".to_string(),
+    })]
+    Stopped { kind: Kind, checkpoint: Option<PathBuf> },
     #[error("a guard failed: {0}; nothing was written (--force writes all the same)")]
     Guard(String),
     #[error("a guard failed: {0}; the new model must not be deployed")]
@@ -75,8 +82,9 @@ impl Error {
             Error::NotFinite { .. } => Kind::NotFinite,
             Error::Usage(_) | Error::Outputs { .. } => Kind::Usage,
             Error::TooLarge { .. } => Kind::Limit,
-            Error::Temporary(_) => Kind::Io,
+            Error::Temporary(_) | Error::Folder { .. } => Kind::Io,
             Error::Profile { .. } => Kind::Malformed,
+            Error::Stopped { kind, .. } => *kind,
             Error::Guard(_) | Error::GuardOfValidation(_) => Kind::Guard,
         }
     }

@@ -37,7 +37,7 @@ pub fn dampen(job: &Dampen, common: &Common, observer: &mut dyn Observer) -> Res
     check_output(&job.target.output, &read)?;
     let forget = profile(&job.forget_profile, "forget profile", &opened, &mut inputs)?;
     let full = profile(&job.profile, "profile", &opened, &mut inputs)?;
-    forget.check_same_settings(&full)?;
+    forget.origin.check_same_settings(&full.origin)?;
     observer.stage("dampening", 0);
     let change = rewrite(&opened, &forget.sums, &full.sums, job.alpha, job.lambda)?;
     if change.selected == 0 {
@@ -48,18 +48,18 @@ pub fn dampen(job: &Dampen, common: &Common, observer: &mut dyn Observer) -> Res
     guards.finite(change.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)));
     let warning = "behaviour was not compared: no data was given; use 'onnx-unlearn validate'";
     observer.warning(warning);
-    let objective = Objective::named(&forget.objective).ok_or_else(|| Error::Profile {
+    let objective = Objective::named(&forget.origin.objective).ok_or_else(|| Error::Profile {
         path: job.forget_profile.clone(),
-        reason: format!("unknown objective '{}'", crate::error::printable(&forget.objective)),
+        reason: format!("unknown objective '{}'", crate::error::printable(&forget.origin.objective)),
     })?;
     let draft = Draft {
         runtime: None,
         inputs,
         settings: report::Settings {
             objective,
-            reduction: if forget.reduction == "batch" { Reduction::Batch } else { Reduction::Sample },
-            batch_size: Some(forget.batch_size),
-            outputs: opened.graph.outputs.iter().map(|o| o.to_string()).collect(),
+            reduction: if forget.origin.reduction == "batch" { Reduction::Batch } else { Reduction::Sample },
+            batch_size: Some(forget.origin.batch_size),
+            outputs: forget.origin.outputs.clone().unwrap_or_else(|| opened.output_names()),
             include: common.include.clone(),
             exclude: common.exclude.clone(),
         },

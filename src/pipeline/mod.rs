@@ -7,23 +7,32 @@ mod finish;
 mod forget;
 mod from_profiles;
 mod grad;
+mod importance;
+mod merge;
 mod open;
 mod rewrite;
+mod sources;
+mod sweep;
 mod verify;
 
+pub use crate::importance::reduction_name;
 pub use alpha::{AUTO_AGREEMENT, AUTO_SAMPLES, Alpha};
 pub use error::Error;
 pub use finish::{Outcome, Target};
-pub use forget::{Forget, Reference, forget};
+pub use forget::{Forget, forget};
 pub use from_profiles::{Dampen, dampen};
 pub use grad::{Grad, GradSummary, grad};
+pub use importance::{ProfileJob, checkpoint_path, importance};
+pub use merge::merge;
 pub use open::{Common, Opened, Port, Summary, inspect, open};
 pub use rewrite::{Rewrite, rewrite};
+pub use sources::Reference;
+pub use sweep::{SweepJob, sweep};
 pub use verify::{Checks, Pair, Verification, validate};
 
-use crate::autograd::Reduction;
 use crate::data::DataSet;
-use crate::importance::{Importance, Profile, Settings, Sums};
+use crate::error::Kind;
+use crate::importance::{Importance, Profile, Sums};
 use crate::report::File;
 use crate::session::Runtime;
 use crate::write::check_output;
@@ -37,6 +46,12 @@ pub trait Observer {
     fn advance(&mut self, done: usize);
     /// Something the user should know.
     fn warning(&mut self, text: &str);
+    /// What goes on, where that is not plain.
+    fn note(&mut self, _text: &str) {}
+    /// Whether work that can be gone on with later is to stop, and why.
+    fn stop(&mut self) -> Option<Kind> {
+        None
+    }
 }
 
 /// An observer that keeps warnings and shows nothing.
@@ -53,54 +68,20 @@ impl Observer for Quiet {
     }
 }
 
-/// One pass over a data set: the importance of every weight, as a profile. Nothing is written; that
-/// `output` can be, and is none of the inputs, is checked before the work.
-///
-/// # Errors
-/// Everything that reading, differentiating and running can meet; an empty data set.
-pub fn importance(
-    model: &Path,
-    data: &Path,
-    output: &Path,
-    settings: &Settings,
-    common: &Common,
-    observer: &mut dyn Observer,
-) -> Result<Profile, Error> {
-    let opened = open(model, common)?;
-    let mut inputs = opened.files();
-    let set = opened.data(data, common)?;
-    inputs.extend(data_files(&set, "data"));
-    check_target(output, &inputs)?;
-    if set.is_empty() {
-        return Err(Error::EmptySet { what: "data", path: data.into() });
-    }
-    let runtime = runtime(common, observer)?;
-    let mut engine = Importance::new(&runtime, &opened.graph, &opened.weights, settings.clone())?;
-    let sums = pass(&mut engine, &set, "importance", observer)?;
-    Ok(Profile {
-        sums,
-        objective: settings.objective.name().into(),
-        reduction: reduction_name(settings.reduction).into(),
-        batch_size: engine.batch_size().unwrap_or(0),
-        model_sha256: opened.model.sha256().into(),
-        data_sha256: set.sha256().into(),
-        shard: "1/1".into(),
-    })
-}
-
-/// The name on the command line and in files.
-pub fn reduction_name(reduction: Reduction) -> &'static str {
-    match reduction {
-        Reduction::Sample => "sample",
-        Reduction::Batch => "batch",
-    }
-}
-
 /// Reads a profile of this very model and notes its file.
 fn profile(path: &Path, role: &str, opened: &Opened, inputs: &mut Vec<File>) -> Result<Profile, Error> {
     let (profile, sha256) = Profile::read(path)?;
-    if profile.model_sha256 != opened.model.sha256() {
+    if profile.origin.model_sha256 != opened.model.sha256() {
         let reason = "it was computed on another model (its SHA-256 differs); compute it anew on this one".into();
+        return Err(Error::Profile { path: path.into(), reason });
+    }
+    let shard = profile.origin.shard;
+    if !shard.is_whole() {
+        let reason = format!(
+            "it is not whole: shards {} of {} are missing; add them with 'onnx-unlearn merge'",
+            shard.others(),
+            shard.of()
+        );
         return Err(Error::Profile { path: path.into(), reason });
     }
     inputs.push(File { role: role.into(), path: path.into(), sha256 });

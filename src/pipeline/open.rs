@@ -134,6 +134,11 @@ impl Opened {
         }
     }
 
+    /// Outputs that the objective is made of.
+    pub(super) fn output_names(&self) -> Vec<String> {
+        self.graph.outputs.iter().map(|name| name.to_string()).collect()
+    }
+
     /// The files of the model for a report.
     pub(super) fn files(&self) -> Vec<File> {
         let file = |(path, sha256)| File { role: "model".into(), path, sha256 };

@@ -1,5 +1,7 @@
 //! `report.json`: what went in, what was done, what came out. Its schema lies in `docs/report.schema.json`.
 
+pub mod sweep;
+
 use crate::autograd::{Reduction, objective::Objective};
 use crate::session::RuntimeInfo;
 use crate::validate::{Comparison, Guards};
@@ -113,6 +115,16 @@ impl Tool {
     pub fn this() -> Tool {
         Tool { name: env!("CARGO_PKG_NAME").into(), version: env!("CARGO_PKG_VERSION").into() }
     }
+}
+
+/// JSON with every control character escaped: above ASCII, JSON itself does not ask for it, a terminal does.
+pub fn json<T: Serialize>(value: &T) -> String {
+    let text = serde_json::to_string_pretty(value).map(|text| text + "\n").unwrap_or_default();
+    let escape = |c: char| match c.is_control() && c != '\n' {
+        true => format!("\\u{:04x}", c as u32),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// The JSON schema of [`Report`].

@@ -44,6 +44,41 @@ pub fn check_output(output: &Path, inputs: &[PathBuf]) -> Result<(), WriteError>
 /// fails, another program interferes), new files are removed again, but a file that was
 /// replaced before that moment stays replaced.
 pub fn write_all<B: AsRef<[u8]>>(files: &[(PathBuf, B)]) -> Result<(), WriteError> {
+    let fill = |bytes: &'_ B, out: &mut dyn Write| out.write_all(bytes.as_ref());
+    let contents: Vec<_> = files.iter().map(|(_, bytes)| move |out: &mut dyn Write| fill(bytes, out)).collect();
+    let files = files.iter().zip(&contents).map(|((path, _), content)| (path.clone(), content as Content));
+    write_contents(&files.collect::<Vec<_>>())
+}
+
+/// What writes the content of a file; asked again where a file system needs another attempt.
+pub type Content<'a> = &'a dyn Fn(&mut dyn Write) -> io::Result<()>;
+
+/// Writes one file, as [`write_all`] does, from content that need not be in memory as a whole.
+pub fn write_streamed(path: &Path, content: Content) -> Result<(), WriteError> {
+    write_contents(&[(path.to_owned(), content)])
+}
+
+/// Writes a file whole in the place of one that may be there, again and again: `spare` is the name that the
+/// new file has for the moment in which it takes the place of the old one, and what a program that is
+/// killed in that moment leaves there is removed by the next call.
+pub fn replace(path: &Path, spare: &Path, content: Content) -> Result<(), WriteError> {
+    let staged = Staged::new(path, content).map_err(WriteError::io(path))?;
+    let result = match staged {
+        #[cfg(target_os = "linux")]
+        Staged::Unnamed(file) => {
+            let _ = fs::remove_file(spare);
+            match link(&file, spare) {
+                Ok(()) => fs::rename(spare, path),
+                // Some file systems have unnamed files but cannot name them.
+                Err(_) => Staged::named(path, content).and_then(|named| named.place(path, content)),
+            }
+        }
+        named => named.place(path, content),
+    };
+    result.and_then(|()| File::open(folder(path))?.sync_all()).map_err(WriteError::io(path))
+}
+
+fn write_contents(files: &[(PathBuf, Content)]) -> Result<(), WriteError> {
     let Some((last, _)) = files.last() else { return Ok(()) };
     for (index, (path, _)) in files.iter().enumerate() {
         if files[..index].iter().any(|(other, _)| other == path) {
@@ -58,15 +93,15 @@ pub fn write_all<B: AsRef<[u8]>>(files: &[(PathBuf, B)]) -> Result<(), WriteErro
     }
     let mut undo = Undo::default();
     let mut staged = Vec::new();
-    for (path, bytes) in files {
+    for (path, content) in files {
         if path.starts_with(folder(last)) || folder(last) == Path::new(".") {
             undo.create_folders(folder(path))?;
         }
-        staged.push(Staged::new(path, bytes.as_ref()).map_err(WriteError::io(path))?);
+        staged.push(Staged::new(path, content).map_err(WriteError::io(path))?);
     }
-    for (staged, (path, bytes)) in staged.into_iter().zip(files) {
+    for (staged, (path, content)) in staged.into_iter().zip(files) {
         let new = fs::symlink_metadata(path).is_err();
-        staged.place(path, bytes.as_ref()).map_err(WriteError::io(path))?;
+        staged.place(path, content).map_err(WriteError::io(path))?;
         if new {
             undo.files.push(path.clone());
         }
@@ -128,27 +163,27 @@ enum Staged {
 }
 
 impl Staged {
-    fn new(path: &Path, bytes: &[u8]) -> io::Result<Staged> {
+    fn new(path: &Path, content: Content) -> io::Result<Staged> {
         #[cfg(target_os = "linux")]
         if let Ok(file) = unnamed(folder(path)) {
-            fill(&file, bytes)?;
+            fill(&file, content)?;
             return Ok(Staged::Unnamed(file));
         }
-        Staged::named(path, bytes)
+        Staged::named(path, content)
     }
 
-    fn named(path: &Path, bytes: &[u8]) -> io::Result<Staged> {
+    fn named(path: &Path, content: Content) -> io::Result<Staged> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX).suffix(SUFFIX);
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(folder(path))?;
-        fill(file.as_file(), bytes)?;
+        fill(file.as_file(), content)?;
         Ok(Staged::Named(file))
     }
 
     /// Gives the file its name, in place of a file that has it.
-    fn place(self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn place(self, path: &Path, content: Content) -> io::Result<()> {
         match self {
             Staged::Named(file) => file.persist(path).map(drop).map_err(|error| error.error),
             #[cfg(target_os = "linux")]
@@ -161,14 +196,14 @@ impl Staged {
                     named.persist(path).map(drop).map_err(|error| error.error)
                 }
                 // Some file systems have unnamed files but cannot name them.
-                Err(_) => Staged::named(path, bytes)?.place(path, bytes),
+                Err(_) => Staged::named(path, content)?.place(path, content),
             },
         }
     }
 }
 
-fn fill(mut file: &File, bytes: &[u8]) -> io::Result<()> {
-    file.write_all(bytes)?;
+fn fill(mut file: &File, content: Content) -> io::Result<()> {
+    content(&mut file)?;
     file.sync_all()
 }
 
@@ -196,6 +231,10 @@ fn link(file: &File, path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn content(bytes: &[u8]) -> impl Fn(&mut dyn Write) -> io::Result<()> {
+        move |out| out.write_all(bytes)
+    }
+
     #[test]
     fn named_and_unnamed_temporary_files_end_alike() {
         let folder = tempfile::tempdir().unwrap();
@@ -204,11 +243,28 @@ mod tests {
             fs::write(&old, b"before").unwrap();
             let new = new.with_extension(round.to_string());
             for path in [&new, &old] {
-                stage(path, b"after").unwrap().place(path, b"after").unwrap();
+                let content = content(b"after");
+                stage(path, &content).unwrap().place(path, &content).unwrap();
                 assert_eq!(fs::read(path).unwrap(), b"after");
             }
-            drop(stage(&old, b"given up").unwrap());
+            drop(stage(&old, &content(b"given up")).unwrap());
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), round + 2);
         }
+    }
+
+    #[test]
+    fn a_file_is_replaced_again_and_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, spare) = (folder.path().join("file"), folder.path().join("spare"));
+        // As if a program had been killed while it replaced the file.
+        fs::write(&spare, b"half").unwrap();
+        for bytes in [b"one".as_slice(), b"two", b"three"] {
+            replace(&path, &spare, &content(bytes)).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+            let fails = |out: &mut dyn Write| out.write_all(b"half").and_then(|()| Err(io::Error::other("stop")));
+            assert!(replace(&path, &spare, &fails).is_err());
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+        }
+        assert!(!spare.exists() || cfg!(not(target_os = "linux")));
     }
 }

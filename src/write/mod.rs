@@ -7,7 +7,7 @@ mod error;
 mod outside;
 mod splice;
 
-pub use atomic::{check_output, write_all};
+pub use atomic::{Content, check_output, replace, write_all, write_streamed};
 pub use diff::{Diff, TensorDiff, diff};
 pub use error::WriteError;
 pub use splice::{NewFile, Spliced, splice};

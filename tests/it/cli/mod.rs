@@ -8,9 +8,12 @@ mod job;
 mod killed;
 mod output;
 mod place;
+mod resume;
 mod runtime;
 mod schema;
+mod shards;
 mod shown;
+mod sweep;
 mod types;
 
 use crate::model::build::{self, node, raw};

@@ -8,11 +8,13 @@ use std::process::{Command, Stdio};
 const FORGET: &str = "forget m.onnx --forget f.npy --retain r.npy --alpha 1.5 --min-retained-agreement 0 -o out.onnx";
 
 /// A command line of each command, in an order in which all succeed.
-const ALL: [&str; 9] = [
+const ALL: [&str; 11] = [
     "inspect m.onnx",
     FORGET,
     "importance m.onnx --data f.npy -o f.profile",
     "importance m.onnx --data r.npy -o r.profile",
+    "merge f.profile r.profile -o d.profile",
+    "sweep m.onnx --forget f.npy --retain r.npy --alphas 1.5 -o swept",
     "dampen m.onnx --forget-profile f.profile --profile r.profile --alpha 1.5 -o dampened.onnx",
     "validate m.onnx out.onnx --forget f.npy --retain r.npy --min-retained-agreement 0",
     "diff m.onnx out.onnx",
@@ -25,8 +27,20 @@ fn every_command_prints_json() {
     let home = Home::small();
     let found: Vec<Value> = ALL.iter().map(|line| home.json(line)).collect();
     super::schema::assert_report(&found[1]);
-    super::schema::assert_report(&found[4]);
-    let keys = ["total_weights", "guards", "count", "count", "guards", "validation", "tensors", "nodes", "version"];
+    super::schema::assert_report(&found[6]);
+    let keys = [
+        "total_weights",
+        "guards",
+        "count",
+        "count",
+        "shard",
+        "points",
+        "guards",
+        "validation",
+        "tensors",
+        "nodes",
+        "version",
+    ];
     for (value, key) in found.iter().zip(keys) {
         assert!(!value[key].is_null(), "{value}");
     }

@@ -1,9 +1,10 @@
-//! The report and its schema.
+//! The files for programs and their schemas.
 
 use serde_json::Value;
 
-/// The schema that is published with the product.
-const PUBLISHED: &str = include_str!("../../../docs/report.schema.json");
+/// The schemas that are published with the product.
+const REPORT: &str = include_str!("../../../docs/report.schema.json");
+const SWEEP: &str = include_str!("../../../docs/sweep.schema.json");
 
 /// Keywords that say nothing of what is valid.
 const WORDS: [&str; 5] = ["$schema", "$defs", "title", "description", "format"];
@@ -11,8 +12,17 @@ const WORDS: [&str; 5] = ["$schema", "$defs", "title", "description", "format"];
 /// Panics where a report does not keep to the schema, or the schema has a keyword unknown here. Keys
 /// that the schema does not name are refused too.
 pub fn assert_report(report: &Value) {
-    let schema: Value = serde_json::from_str(PUBLISHED).unwrap();
-    if let Err(fault) = check(report, &schema, &schema, "report") {
+    assert_valid(report, REPORT, "report");
+}
+
+/// As [`assert_report`], for a sweep.
+pub fn assert_sweep(sweep: &Value) {
+    assert_valid(sweep, SWEEP, "sweep");
+}
+
+fn assert_valid(value: &Value, schema: &str, at: &str) {
+    let schema: Value = serde_json::from_str(schema).unwrap();
+    if let Err(fault) = check(value, &schema, &schema, at) {
         panic!("{fault}");
     }
 }
@@ -76,8 +86,9 @@ fn matching(value: &Value, schemas: &Value, root: &Value, at: &str) -> usize {
 }
 
 #[test]
-fn the_published_schema_is_that_of_the_program() {
-    assert!(PUBLISHED == onnx_unlearn::report::schema(), "docs/report.schema.json is out of date; run 'make schema'");
+fn the_published_schemas_are_those_of_the_program() {
+    assert!(REPORT == onnx_unlearn::report::schema(), "docs/report.schema.json is out of date; run 'make schema'");
+    assert!(SWEEP == onnx_unlearn::report::sweep::schema(), "docs/sweep.schema.json is out of date; run 'make schema'");
 }
 
 #[test]

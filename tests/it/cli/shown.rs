@@ -26,6 +26,9 @@ fn help() {
     insta::assert_snapshot!("help", home.ok("--help"));
     insta::assert_snapshot!("help_forget", home.ok("forget -h"));
     insta::assert_snapshot!("help_grad", home.ok("grad -h"));
+    insta::assert_snapshot!("help_importance", home.ok("importance -h"));
+    insta::assert_snapshot!("help_merge", home.ok("merge -h"));
+    insta::assert_snapshot!("help_sweep", home.ok("sweep -h"));
 }
 
 /// A model of few numbers, all of them exact, so that the tables are the same everywhere.
@@ -42,6 +45,10 @@ fn tables() {
         ("validate", "validate m.onnx out.onnx --forget f.npy --retain r.npy".into()),
         ("grad", "grad m.onnx -o g.onnx".into()),
         ("importance", "importance m.onnx --data f.npy -o profile".into()),
+        ("shard", "importance m.onnx --data r.npy --batch-size 1 --shard 1/3 -o part".into()),
+        ("merge", "merge part -o parts".into()),
+        ("sweep", "sweep m.onnx --forget f.npy --retain r.npy -o folder".into()),
+        ("sweep_full", "sweep m.onnx --forget f.npy --full r.npy --alphas 0.5 --lambdas 0.5,1 -o folder".into()),
         (
             "dampen",
             "dampen m.onnx --forget-profile profile --profile profile --alpha 0.5 --lambda 0.5 -o o.onnx".into(),

@@ -1,16 +1,18 @@
 //! Results as text that reads well at 80 columns.
 
+mod measured;
+
+pub use measured::{ProfileSummary, sweep};
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use onnx_unlearn::error::printable;
-use onnx_unlearn::importance::Profile;
 use onnx_unlearn::pipeline::{GradSummary, Port, Summary, Verification};
 use onnx_unlearn::report::{Parameter, Report, Status, Validation};
 use onnx_unlearn::session::RuntimeInfo;
 use onnx_unlearn::validate::{Comparison, Guards};
 use onnx_unlearn::write::Diff;
-use serde::Serialize;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const WIDTH: u16 = 80;
 /// Rows of a table of tensors, unless longer ones were asked for.
@@ -224,45 +226,6 @@ fn guards(guards: &Guards) -> String {
 
 pub fn verification(found: &Verification) -> String {
     format!("{}\n{}{}", runtime_line(&found.runtime), validation(&found.validation), guards(&found.guards))
-}
-
-/// What a profile holds.
-#[derive(Serialize)]
-pub struct ProfileSummary {
-    path: PathBuf,
-    objective: String,
-    reduction: String,
-    batch_size: usize,
-    /// Samples, or batches for the batch reduction.
-    count: u64,
-    tensors: usize,
-    weights: usize,
-}
-
-impl ProfileSummary {
-    pub fn of(profile: &Profile, path: &Path) -> ProfileSummary {
-        ProfileSummary {
-            path: path.into(),
-            objective: profile.objective.clone(),
-            reduction: profile.reduction.clone(),
-            batch_size: profile.batch_size,
-            count: profile.sums.count,
-            tensors: profile.sums.weights.len(),
-            weights: profile.sums.weights.values().map(|w| w.len()).sum(),
-        }
-    }
-
-    pub fn table(&self) -> String {
-        let unit = if self.reduction == "batch" { "batches" } else { "samples" };
-        format!(
-            "wrote {}: importance ({}) of {} weights in {} tensors over {} {unit}\n",
-            self.path.display(),
-            self.objective,
-            count(self.weights),
-            self.tensors,
-            count(self.count as usize),
-        )
-    }
 }
 
 pub fn diff(diff: &Diff) -> String {
