@@ -128,7 +128,8 @@ pub trait Element: Copy + Send + Sync + 'static {
     fn unwrap(tensor: &Tensor) -> Option<&ArrayD<Self>>;
     /// The element in the first `DTYPE.size()` bytes; the caller gives that many.
     fn from_le(bytes: &[u8]) -> Self;
-    fn extend_le(self, out: &mut Vec<u8>);
+    /// Writes the element to `DTYPE.size()` bytes; the caller gives that many.
+    fn write_le(self, out: &mut [u8]);
 }
 
 macro_rules! element {
@@ -144,7 +145,7 @@ macro_rules! element {
                 le.copy_from_slice(&bytes[..size_of::<$t>()]);
                 <$t>::from_le_bytes(le)
             }
-            fn extend_le(self, out: &mut Vec<u8>) { out.extend_from_slice(&self.to_le_bytes()) }
+            fn write_le(self, out: &mut [u8]) { out.copy_from_slice(&self.to_le_bytes()) }
         }
         impl From<ArrayD<$t>> for Tensor {
             fn from(array: ArrayD<$t>) -> Tensor { Tensor::$variant(array) }
@@ -167,8 +168,8 @@ impl Element for bool {
     fn from_le(bytes: &[u8]) -> Self {
         bytes[0] != 0
     }
-    fn extend_le(self, out: &mut Vec<u8>) {
-        out.push(self as u8)
+    fn write_le(self, out: &mut [u8]) {
+        out[0] = self as u8;
     }
 }
 
@@ -226,9 +227,18 @@ impl Tensor {
 
     /// The elements as little-endian bytes, row-major: the content of `raw_data`.
     pub fn to_le_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.len() * self.dtype().size());
-        with_array!(self, a => for x in a.iter() { x.extend_le(&mut out) });
+        let mut out = vec![0; self.len() * self.dtype().size()];
+        self.write_le_bytes(&mut out);
         out
+    }
+
+    /// Writes [`Tensor::to_le_bytes`] to `out`, which has their length.
+    pub fn write_le_bytes(&self, out: &mut [u8]) {
+        fn write<T: Element>(array: &ArrayD<T>, out: &mut [u8]) {
+            let chunks = out.chunks_exact_mut(T::DTYPE.size());
+            chunks.zip(array.iter()).for_each(|(out, x)| x.write_le(out));
+        }
+        with_array!(self, a => write(a, out));
     }
 
     pub fn dtype(&self) -> DType {

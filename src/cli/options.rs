@@ -76,6 +76,9 @@ pub struct ObjectiveArgs {
     /// Samples in a batch [default: by size of the activations; 64 for the batch reduction]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
+    /// Memory that the process may take, such as 4GiB or 800MiB; the batch size follows it [default: 80 % of what is free]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory: Option<u64>,
 }
 
 #[derive(Args)]
@@ -137,6 +140,28 @@ pub fn shard(text: &str) -> Result<Shard, String> {
     one.then_some(shard).ok_or_else(|| "one part, such as 3/8".to_string())
 }
 
+/// A number of bytes, with a unit of powers of 1024 or 1000.
+fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 9] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("kB", 1_000),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("G", 1 << 30),
+        ("M", 1 << 20),
+    ];
+    let unit = UNITS.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, *size)));
+    let (number, size) = unit.unwrap_or((text, 1));
+    let number: f64 = number.trim().parse().map_err(|_| "a number of bytes, such as 4GiB or 800MiB".to_string())?;
+    match number * size as f64 {
+        bytes if bytes.is_finite() && bytes >= 1.0 => Ok(bytes as u64),
+        _ => Err("a number of bytes from 1 up".into()),
+    }
+}
+
 pub fn objective(text: &str) -> Result<Objective, String> {
     let names = || Objective::ALL.map(Objective::name).join(", ");
     Objective::named(text).ok_or_else(|| format!("one of {}", names()))
@@ -195,7 +220,13 @@ impl ObjectiveArgs {
             ReductionArg::Batch => Reduction::Batch,
         };
         let batch_size = self.batch_size.map(|n| n as usize);
-        importance::Settings { objective: self.objective, reduction, batch_size, signed: false }
+        importance::Settings {
+            objective: self.objective,
+            reduction,
+            batch_size,
+            memory: self.memory,
+            ..importance::Settings::default()
+        }
     }
 }
 

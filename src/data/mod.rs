@@ -283,13 +283,13 @@ fn folder_digest(folder: &Path, files: &[(PathBuf, String)]) -> String {
 fn hash_tensor(hash: &mut Sha256, name: &str, tensor: &Tensor) {
     use crate::tensor::Element;
     hash.update(format!("{name}\0{} {:?}\0", tensor.dtype(), tensor.shape()));
-    let mut buffer = Vec::with_capacity(1 << 16);
-    with_array!(tensor, a => for x in a {
-        x.extend_le(&mut buffer);
-        if buffer.len() >= (1 << 16) - 8 {
-            hash.update(&buffer);
-            buffer.clear();
+    let (size, mut buffer) = (tensor.dtype().size(), [0; 1 << 16]);
+    with_array!(tensor, a => {
+        let mut elements = a.iter();
+        while elements.len() > 0 {
+            let filled = size * elements.len().min(buffer.len() / size);
+            buffer[..filled].chunks_exact_mut(size).zip(&mut elements).for_each(|(out, x)| x.write_le(out));
+            hash.update(&buffer[..filled]);
         }
     });
-    hash.update(&buffer);
 }

@@ -9,7 +9,7 @@ mod proto;
 
 pub use body::{Inlined, inlined, nodes_within};
 pub use node::{Name, Node, normalise};
-pub use proto::{attribute, to_model_proto, to_open_model_proto};
+pub use proto::{attribute, to_model_proto, to_open_model_proto, to_split_model_proto};
 
 use crate::error::{Kind, printable};
 use crate::model::{Model, ModelError};

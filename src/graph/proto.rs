@@ -4,9 +4,10 @@ use super::{Graph, GraphError, Input, Name, Node, inline};
 use crate::model::Model;
 use crate::tensor::{DType, Tensor};
 use onnx_protobuf::attribute_proto::AttributeType;
+use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
-    ValueInfoProto, tensor_shape_proto, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
 };
 use protobuf::{EnumOrUnknown, MessageField};
 use std::collections::BTreeMap;
@@ -164,10 +165,60 @@ pub fn to_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<
 
 /// [`to_model_proto`] of a graph with outputs whose dimensions may be open.
 pub fn to_open_model_proto(graph: &Graph, kind: impl Fn(&Name) -> Option<(DType, Vec<Option<usize>>)>) -> ModelProto {
+    model_proto(graph, kind, to_tensor_proto)
+}
+
+/// Tensors of fewer bytes stay in the message.
+const SMALL: usize = 1 << 10;
+/// Where tensors begin in a buffer.
+const ALIGNMENT: usize = 64;
+
+/// [`to_model_proto`] with the larger tensors one after the other in a buffer, which the message refers to as an
+/// external file of the name `file`: without it, a runtime needs their bytes twice.
+pub fn to_split_model_proto(
+    graph: &Graph,
+    kind: impl Fn(&Name) -> Option<(DType, Vec<usize>)>,
+    file: &str,
+) -> (ModelProto, Arc<[u8]>) {
+    let size = |tensor: &Tensor| tensor.len() * tensor.dtype().size();
+    let (mut places, mut end) = (BTreeMap::new(), 0usize);
+    for (name, tensor) in graph.constants.iter().filter(|(_, tensor)| size(tensor) >= SMALL) {
+        let start = end.next_multiple_of(ALIGNMENT);
+        end = start + size(tensor);
+        places.insert(&**name, start..end);
+    }
+    let mut buffer: Arc<[u8]> = std::iter::repeat_n(0, end).collect();
+    let kind = |name: &Name| kind(name).map(|(dtype, shape)| (dtype, shape.into_iter().map(Some).collect()));
+    let proto = model_proto(graph, kind, |name, tensor| {
+        let (Some(place), Some(bytes)) = (places.get(name), Arc::get_mut(&mut buffer)) else {
+            return to_tensor_proto(name, tensor);
+        };
+        tensor.write_le_bytes(&mut bytes[place.clone()]);
+        let facts =
+            [("location", file.into()), ("offset", place.start.to_string()), ("length", place.len().to_string())];
+        let entry =
+            |(key, value): (&str, String)| StringStringEntryProto { key: key.into(), value, ..Default::default() };
+        TensorProto {
+            name: name.to_string(),
+            data_type: tensor.dtype().to_onnx(),
+            dims: tensor.shape().iter().map(|&d| d as i64).collect(),
+            data_location: EnumOrUnknown::new(DataLocation::EXTERNAL),
+            external_data: facts.into_iter().map(entry).collect(),
+            ..Default::default()
+        }
+    });
+    (proto, buffer)
+}
+
+fn model_proto(
+    graph: &Graph,
+    kind: impl Fn(&Name) -> Option<(DType, Vec<Option<usize>>)>,
+    mut tensor: impl FnMut(&str, &Tensor) -> TensorProto,
+) -> ModelProto {
     let proto = GraphProto {
         name: "graph".into(),
         node: graph.nodes.iter().map(to_node_proto).collect(),
-        initializer: graph.constants.iter().map(|(name, tensor)| to_tensor_proto(name, tensor)).collect(),
+        initializer: graph.constants.iter().map(|(name, value)| tensor(name, value)).collect(),
         input: graph.inputs.iter().map(|i| value_info(&i.name, Some((i.dtype, i.shape.clone())))).collect(),
         output: graph.outputs.iter().map(|o| value_info(o, kind(o))).collect(),
         ..Default::default()

@@ -1,6 +1,7 @@
 //! One pass over a data set, batch by batch.
 
 use super::contract::{Power, Values, accumulate};
+use super::memory::{Need, limit};
 use super::{ImportanceError, Shard, Sums};
 use crate::autograd::objective::{ONE_HOT, Objective, SAMPLE_WEIGHT};
 use crate::autograd::{Backward, Reduction, Weight, check_rules, differentiate};
@@ -15,6 +16,7 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 /// What importance is computed of.
 #[derive(Clone, Debug)]
@@ -26,11 +28,16 @@ pub struct Settings {
     pub batch_size: Option<usize>,
     /// Add gradients themselves in place of their absolute values (squares for `fisher`).
     pub signed: bool,
+    /// Bytes that the process may take; a share of what is free where absent.
+    pub memory: Option<u64>,
+    /// Passes whose sums are in memory at the same time.
+    pub passes: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { objective: Objective::SquaredL2, reduction: Reduction::Sample, batch_size: None, signed: false }
+        let (objective, reduction) = (Objective::SquaredL2, Reduction::Sample);
+        Settings { objective, reduction, batch_size: None, signed: false, memory: None, passes: 1 }
     }
 }
 
@@ -51,7 +58,7 @@ pub struct Done {
 /// Authors' batch size, taken for the batch reduction.
 const BATCH_OF_AUTHORS: usize = 64;
 /// Bytes that the values of the forward graph may take in a batch chosen by itself, and its largest size.
-const AUTO_BYTES: usize = 256 << 20;
+const AUTO_BYTES: usize = 2 << 30;
 const AUTO_MOST: usize = 32;
 
 /// Computes importance of the weights of one model.
@@ -65,6 +72,8 @@ pub struct Importance<'a> {
     engines: BTreeMap<usize, Engine>,
     /// The batch size in use, once one is known.
     size: Option<usize>,
+    /// Bytes that the process may take.
+    limit: Option<u64>,
     warnings: Vec<String>,
 }
 
@@ -88,8 +97,8 @@ impl<'a> Importance<'a> {
         check_rules(graph, parameters)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(runtime.threads()).build();
         let pool = pool.map_err(|e| ImportanceError::Threads(e.to_string()))?;
-        let (pool, engines) = (Arc::new(pool), BTreeMap::new());
-        Ok(Importance { runtime, graph, parameters, settings, pool, engines, size: None, warnings: vec![] })
+        let (pool, engines, limit) = (Arc::new(pool), BTreeMap::new(), limit(settings.memory));
+        Ok(Importance { runtime, graph, parameters, settings, pool, engines, size: None, limit, warnings: vec![] })
     }
 
     /// What happened that the user should know.
@@ -137,16 +146,22 @@ impl<'a> Importance<'a> {
         let start = samples.end.min(samples.start + done.batches.saturating_mul(size));
         let mut step = Progress { samples: start - samples.start, of: samples.len() };
         let rest = data.select(&(start..samples.end).collect::<Vec<_>>())?;
-        for batch in rest.batches(size) {
-            let batch = batch?;
-            self.add(&batch, size, &mut done.sums)?;
-            done.batches += 1;
-            done.sums.count += if self.settings.reduction == Reduction::Sample { batch.samples as u64 } else { 1 };
-            step.samples += batch.samples;
-            if after(done, step)?.is_break() {
-                break;
+        // The next batch is read while this one is computed.
+        std::thread::scope(|scope| {
+            let (send, receive) = sync_channel(1);
+            scope.spawn(move || rest.batches(size).all(|batch| send.send(batch).is_ok()));
+            for batch in receive {
+                let batch = batch?;
+                self.add(&batch, size, &mut done.sums)?;
+                done.batches += 1;
+                done.sums.count += if self.settings.reduction == Reduction::Sample { batch.samples as u64 } else { 1 };
+                step.samples += batch.samples;
+                if after(done, step)?.is_break() {
+                    break;
+                }
             }
-        }
+            Ok::<_, ImportanceError>(())
+        })?;
         done.sums.check_finite()
     }
 
@@ -184,15 +199,20 @@ impl<'a> Importance<'a> {
         Ok(size)
     }
 
-    /// The largest batch whose forward values fit into a fixed share of memory.
+    /// The largest batch whose forward values fit into a fixed share of memory, or fewer samples where the limit on
+    /// memory asks for that.
     fn fitting(&self, data: &DataSet) -> Result<usize, ImportanceError> {
         let Some(one) = data.batches(1).next().transpose()? else { return Ok(1) };
-        let facts = specialise(self.graph, self.parameters, &one.inputs, 1, self.runtime)?.facts;
+        let specialised = specialise(self.graph, self.parameters, &one.inputs, 1, self.runtime)?;
+        let facts = &specialised.facts;
         let bytes =
             |(dtype, shape): &(crate::tensor::DType, Vec<usize>)| dtype.size() * shape.iter().product::<usize>();
         let constants: usize = facts.constants.values().map(|t| t.len() * t.dtype().size()).sum();
         let total: usize = facts.kinds.values().map(bytes).sum::<usize>().saturating_sub(constants);
-        Ok((AUTO_BYTES / total.max(1)).clamp(1, AUTO_MOST))
+        let most = (AUTO_BYTES / total.max(1)).clamp(1, AUTO_MOST);
+        let Settings { objective, reduction, .. } = self.settings;
+        let need = Need::of(&differentiate(specialised, self.parameters, objective, reduction)?, self.settings.passes);
+        Ok(need.batch(self.limit).min(most))
     }
 
     /// The backward graph and its session for one batch size.
@@ -202,6 +222,7 @@ impl<'a> Importance<'a> {
             let specialised = specialise(self.graph, self.parameters, &feed, size, self.runtime)?;
             let (objective, reduction) = (self.settings.objective, self.settings.reduction);
             let backward = differentiate(specialised, self.parameters, objective, reduction)?;
+            Need::of(&backward, self.settings.passes).check(size, self.limit)?;
             let session = match backward.graph.outputs.is_empty() {
                 true => None,
                 false => Some(self.runtime.session(&backward.graph, &backward.kinds)?),

@@ -7,6 +7,7 @@ mod engine;
 mod file;
 mod fused;
 mod kernel;
+mod memory;
 mod merge;
 mod panels;
 mod profile;
@@ -60,6 +61,12 @@ pub enum ImportanceError {
     Profile { path: PathBuf, reason: String },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    #[error(
+        "a batch of {batch} needs about {:.1} GiB of memory, {:.1} GiB may be taken; use a smaller --batch-size, or more --memory",
+        gib(*.need),
+        gib(*.limit)
+    )]
+    Memory { need: u64, limit: u64, batch: usize },
     #[error("threads cannot be started: {0}; use a smaller --threads")]
     Threads(String),
     #[error(
@@ -93,7 +100,11 @@ impl ImportanceError {
             | ImportanceError::Mismatch { .. } => Kind::Malformed,
             ImportanceError::NotFinite { .. } => Kind::NotFinite,
             ImportanceError::Io { .. } => Kind::Io,
-            ImportanceError::Threads(_) => Kind::Limit,
+            ImportanceError::Threads(_) | ImportanceError::Memory { .. } => Kind::Limit,
         }
     }
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
 }

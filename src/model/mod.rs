@@ -103,12 +103,19 @@ impl Model {
         wire::limit("bytes of the model file", bytes.len() as u64, limits.max_file_bytes)?;
         wire::limit("bytes of model and external data", bytes.len() as u64, limits.max_total_weight_bytes)?;
         let found = wire::walk(&bytes, limits)?;
-        let proto = parse_proto(&bytes, limits)?;
+        let mut proto = parse_proto(&bytes, limits)?;
         let opset = check::opset(&proto)?;
         check::check(&proto)?;
         let mut store = Store::new(path, limits, bytes.len() as u64);
         places::check(&proto, &mut store)?;
         let places = places::find(&proto.graph, &found, &store)?;
+        // The file itself holds these bytes; once is enough.
+        for tensor in &mut proto.graph.mut_or_insert_default().initializer {
+            let place = places.get(&tensor.name).filter(|place| place.dtype.is_some());
+            if place.is_some_and(|place| matches!(place.data, Data::Raw(_))) {
+                tensor.raw_data = Vec::new();
+            }
+        }
         let external = store.files;
         let sha256 = sha256(&bytes);
         Ok(Model { path: path.map(Path::to_owned), proto, bytes, sha256, opset, places, external })

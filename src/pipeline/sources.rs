@@ -92,7 +92,8 @@ impl Sources {
         runtime: &Runtime,
         observer: &mut dyn Observer,
     ) -> Result<Measured, Error> {
-        let mut engine = Importance::new(runtime, &self.opened.graph, &self.opened.weights, settings.clone())?;
+        let both = Settings { passes: 2, ..settings.clone() };
+        let mut engine = Importance::new(runtime, &self.opened.graph, &self.opened.weights, both)?;
         if let Some(saved) = &self.saved {
             self.check_settings(&saved.origin, settings, engine.settle(&self.forget)?)?;
         }

@@ -7,7 +7,7 @@ mod onnxruntime;
 mod tract;
 
 use crate::error::Kind;
-use crate::graph::{Graph, Name};
+use crate::graph::{Graph, Name, to_model_proto};
 use crate::tensor::{DType, Tensor};
 use ndarray::ArrayViewD;
 use std::collections::BTreeMap;
@@ -27,6 +27,14 @@ pub enum Output<'a> {
 }
 
 impl Output<'_> {
+    /// Type and shape.
+    pub fn kind(&self) -> (DType, Vec<usize>) {
+        match self {
+            Output::Single(view) => (DType::F32, view.shape().to_vec()),
+            Output::Tensor(tensor) => (tensor.dtype(), tensor.shape().to_vec()),
+        }
+    }
+
     pub fn into_tensor(self) -> Tensor {
         match self {
             Output::Single(view) => Tensor::F32(view.to_owned()),
@@ -210,10 +218,10 @@ impl Runtime {
     }
 
     fn prepare(&self, graph: &Graph, kinds: &Kinds, optimise: bool) -> Result<Box<dyn Session>, SessionError> {
-        let proto = crate::graph::to_model_proto(graph, |name| kinds.get(name).cloned());
+        let kind = |name: &Name| kinds.get(name).cloned();
         match &self.backend {
-            Backend::OnnxRuntime(backend) => backend.session(&proto, self.options.threads, optimise),
-            Backend::Tract => tract::session(&proto, optimise),
+            Backend::OnnxRuntime(backend) => backend.session(graph, kind, self.options.threads, optimise),
+            Backend::Tract => tract::session(&to_model_proto(graph, kind), optimise),
         }
     }
 }

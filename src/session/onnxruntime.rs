@@ -1,10 +1,10 @@
 //! ONNX Runtime, loaded from a shared library at run time.
 
 use super::{DeviceChoice, Feed, Output, RuntimeInfo, RuntimeOptions, Session, SessionError, assignment, locate};
-use crate::tensor::Element;
+use crate::graph::{Graph, Name, to_split_model_proto};
+use crate::tensor::{DType, Element};
 use crate::with_array;
 use ndarray::ArrayViewD;
-use onnx_protobuf::ModelProto;
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{SessionInputValue, SessionInputs};
@@ -16,6 +16,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 const NAME: &str = "ONNX Runtime";
+/// The name under which a graph finds its larger constants.
+const CONSTANTS: &str = "constants";
 
 /// The environment is one per process: it is made by the first that needs it, from the library that one chose.
 static ENVIRONMENT: Mutex<Option<(ort::environment::Environment, PathBuf)>> = Mutex::new(None);
@@ -80,10 +82,12 @@ impl OnnxRuntime {
 
     pub(super) fn session(
         &self,
-        model: &ModelProto,
+        graph: &Graph,
+        kind: impl Fn(&Name) -> Option<(DType, Vec<usize>)>,
         threads: usize,
         optimise: bool,
     ) -> Result<Box<dyn Session>, SessionError> {
+        let (model, constants) = to_split_model_proto(graph, kind, CONSTANTS);
         let bytes = model.write_to_bytes().map_err(refusal)?;
         let builder = match self.cuda {
             Some(device) => self.on_cuda(device).map_err(|reason| SessionError::Cuda { reason })?,
@@ -95,6 +99,8 @@ impl OnnxRuntime {
             .map_err(refusal)?
             .with_intra_threads(threads)
             .map_err(refusal)?
+            .with_memory_pattern(false)
+            .map_err(refusal)?
             .with_flush_to_zero()
             .map_err(refusal)?
             // Waiting threads would otherwise take the processor from the accumulation between two runs.
@@ -102,6 +108,9 @@ impl OnnxRuntime {
             .map_err(refusal)?
             .with_config_entry("session.record_ep_graph_assignment_info", "1")
             .map_err(refusal)?;
+        if !constants.is_empty() {
+            builder = builder.with_external_initializer_file_in_memory(CONSTANTS, constants).map_err(refusal)?;
+        }
         let session = builder.commit_from_memory(&bytes).map_err(refusal)?;
         if self.cuda.is_some() {
             prove_cuda(&session)?;

@@ -203,7 +203,11 @@ fn fixed_values(graph: &Graph, parameters: &BTreeSet<Name>) -> BTreeSet<Name> {
     outputs
 }
 
-/// Runs the graph once with every value as an output; notes kinds, and keeps the values of `fixed` as constants.
+/// Nodes whose values are in memory at the same time while the graph is observed.
+const OBSERVED: usize = 64;
+
+/// Runs the graph once, some nodes at a time with every value as an output; notes kinds, and keeps the values of
+/// `fixed` as constants.
 fn observe(
     graph: &mut Graph,
     facts: &mut Facts,
@@ -211,17 +215,50 @@ fn observe(
     feed: &Feed,
     runtime: &Runtime,
 ) -> Result<(), SpecialiseError> {
-    let all = |node: &Node| node.outputs.iter().flatten().cloned().collect::<Vec<_>>();
-    let watched = Graph { outputs: graph.nodes.iter().flat_map(all).collect(), ..graph.clone() };
-    let values = runtime.observer(&watched)?.run(feed)?;
-    for (name, value) in watched.outputs.into_iter().zip(values) {
-        facts.kinds.insert(name.clone(), (value.dtype(), value.shape().to_vec()));
-        if fixed.contains(&name) {
-            facts.layouts.insert(name.clone(), Layout::Shared);
-            keep(graph, name, value);
+    let nodes = graph.nodes.clone();
+    let mut live = feed.clone();
+    for (index, part) in nodes.chunks(OBSERVED).enumerate() {
+        let read = read_by(part);
+        let later = read_by(&nodes[OBSERVED.saturating_mul(index + 1).min(nodes.len())..]);
+        let made: Vec<Name> = part.iter().flat_map(|n| n.outputs.iter().flatten().cloned()).collect();
+        let input = |name: &Name| {
+            let tensor = live.get(&**name).filter(|_| !graph.constants.contains_key(name))?;
+            let shape = tensor.shape().iter().map(|&d| Some(d)).collect();
+            Some(Input { name: name.clone(), dtype: tensor.dtype(), shape })
+        };
+        let watched = Graph {
+            nodes: part.to_vec(),
+            constants: read.iter().filter_map(|n| Some((n.clone(), graph.constants.get(n)?.clone()))).collect(),
+            inputs: read.iter().filter_map(input).collect(),
+            outputs: made.clone(),
+            opsets: graph.opsets.clone(),
+            ir_version: graph.ir_version,
+        };
+        let mut kept = Vec::new();
+        runtime.observer(&watched)?.show(&live, &mut |outputs| {
+            for (name, output) in made.iter().zip(outputs) {
+                facts.kinds.insert(name.clone(), output.kind());
+                if fixed.contains(name) || later.contains(name) {
+                    kept.push((name.clone(), output.into_tensor()));
+                }
+            }
+        })?;
+        for (name, value) in kept {
+            if fixed.contains(&name) {
+                facts.layouts.insert(name.clone(), Layout::Shared);
+                keep(graph, name, value);
+            } else {
+                live.insert(name.to_string(), value);
+            }
         }
+        live.retain(|name, _| later.contains(name.as_str()));
     }
     Ok(())
+}
+
+/// All values that nodes and the graphs within them read.
+fn read_by(nodes: &[Node]) -> BTreeSet<Name> {
+    nodes.iter().flat_map(|node| node.inputs.iter().flatten().cloned().chain(node.captured())).collect()
 }
 
 fn keep(graph: &mut Graph, name: Name, value: Tensor) {

@@ -62,6 +62,15 @@ fn data_that_does_not_fit() {
 }
 
 #[test]
+fn more_memory_than_may_be_taken() {
+    let home = Home::small();
+    let why = ["GiB of memory", "may be taken", "--batch-size", "--memory"];
+    home.fails(&with("--alpha 1.5", "--alpha 1.5 --memory 1MiB"), 5, &why);
+    home.fails("importance m.onnx --data f.npy -o p --memory 1MiB --batch-size 2", 5, &why);
+    home.ok("importance m.onnx --data f.npy -o p --memory 8GiB -q");
+}
+
+#[test]
 fn weights_that_are_not_finite() {
     let home = Home::small();
     let weight = onnx_unlearn::tensor::Tensor::new(&[3], vec![1.0f32, f32::NAN, 2.0]).unwrap();
