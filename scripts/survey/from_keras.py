@@ -117,6 +117,7 @@ def case(name, build) -> Case:
 
         given = make(build)[0].get_weights()
         keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
         model, data = make(build)
         model.set_weights(given)
         weights = model.trainable_weights
