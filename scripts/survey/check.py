@@ -35,6 +35,8 @@ LIMIT = 300
 """Seconds for one run of the command."""
 MEASURABLE = 0.1
 """Differences of a tensor whose gradient is less than ten times their rounding say nothing."""
+SETTLED = 0.01
+"""How near differences of two steps must be, relative to the largest gradient of the tensor, to say something."""
 
 
 def tensors(path: Path) -> dict[str, np.ndarray]:
@@ -129,28 +131,36 @@ def by_reference(record: dict, sums: dict, found: dict) -> None:
             record["error"], record["tensor"] = error, f"{name} = {origin}"
 
 
+def difference(differences: Differences, name: str, index: int, expected: float, largest: float) -> float | None:
+    """How far the derivative by one weight is from differences, relative to `largest`; none where they do not settle:
+    rounding, kinks and curvature leave no two steps that agree."""
+    slopes, largest = [], max(largest, 1e-30)
+    for slope, noise in differences.importance(name, index):
+        if noise > MEASURABLE * largest:
+            continue
+        error = max(abs(slope - expected) - noise, 0) / largest
+        if error <= ENOUGH:
+            return error
+        slopes.append((slope, noise, error))
+    pairs = itertools.combinations(slopes, 2)
+    settled = [max(a[2], b[2]) for a, b in pairs if abs(a[0] - b[0]) <= a[1] + b[1] + SETTLED * largest]
+    return min(settled, default=None)
+
+
 def by_differences(record: dict, folder: Path, data: Path, sums: dict, names: list[str]) -> None:
     differences = Differences(folder / "model.onnx", dict(np.load(data)), names)
     random = np.random.default_rng(0)
-    record["differences"], record["differing"], record["too_small"] = 0.0, len(names), []
+    record["differences"], record["differing"], record["unsettled"] = 0.0, len(names), []
     for name in names:
         omega = sums[name].reshape(-1)
         top = np.argsort(omega)[-ELEMENTS // 2 :]
-        measured = 0
-        for index in {*top.tolist(), *random.integers(0, omega.size, ELEMENTS // 2).tolist()}:
-            error = np.inf
-            for slope, noise in differences.importance(name, index):
-                if noise <= MEASURABLE * omega.max():
-                    error = min(error, max(abs(slope - omega[index]) - noise, 0) / omega.max())
-                if error <= ENOUGH:
-                    break
-            if error == np.inf:
-                continue
-            measured += 1
-            if error >= record["differences"]:
-                record["differences"], record["difference_at"] = error, f"{name}[{index}]"
-        if not measured:
-            record["too_small"].append(name)
+        chosen = {*top.tolist(), *random.integers(0, omega.size, ELEMENTS // 2).tolist()}
+        errors = [difference(differences, name, index, omega[index], omega.max()) for index in chosen]
+        errors = [error for error in errors if error is not None]
+        if not errors:
+            record["unsettled"].append(name)
+        elif max(errors) >= record["differences"]:
+            record["differences"], record["difference_at"] = max(errors), name
 
 
 def by_gradient(record: dict, binary: Path, folder: Path, data: Path, names: list[str]) -> None:

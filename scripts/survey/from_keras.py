@@ -80,8 +80,6 @@ MODELS = {
     "MobileNetV2": application("MobileNetV2"),
     "MobileNetV3Small": application("MobileNetV3Small"),
     "EfficientNetB0": application("EfficientNetB0"),
-    "DenseNet121": application("DenseNet121"),
-    "ResNet50V2": application("ResNet50V2"),
 }
 
 

@@ -35,7 +35,8 @@ Every model in the table is one that ONNX Runtime runs.
 - Batch `n` is dynamic; `1` is what the exporter fixed. The importance is taken twice, in one batch and sample by
   sample, and differs by no more than rounding where a verdict is given.
 - "weights" says "x of y" where the command takes fewer weights for trainable than PyTorch does.
-- "compared" counts tensors: all, and in brackets those by differences.
+- "compared" counts tensors: all, and in brackets those that are not found in the framework, either compared by
+  differences or unsettled: rounding, kinks and curvature leave no two steps of the differences that agree.
 - "gradient nodes" are those of the file that `onnx-unlearn grad` writes, which computes the model's outputs and the
   gradients of all its weights, and in brackets how many times the model's they are. "directional" holds its gradients,
   summed along a random direction in all weights at once, against central differences in ONNX Runtime: where there is
@@ -78,6 +79,13 @@ class Row:
         found, trained = self.checked["parameters"], self.checked.get("trained", 0)
         return f"{found:,} of {trained:,}" if found < FEWER * trained else f"{found:,}"
 
+    def compared(self) -> str:
+        """Tensors: all, those by differences, and those of which differences say nothing."""
+        unsettled = len(self.checked.get("unsettled", []))
+        kinds = {"by differences": self.checked.get("differing", 0) - unsettled, "unsettled": unsettled}
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+        return f"{self.checked['tensors']} ({told})" if told else f"{self.checked['tensors']}"
+
     @property
     def times(self) -> float:
         """How many times the model's nodes the gradient graph has."""
@@ -95,8 +103,7 @@ class Row:
         gradient, directional = self.gradient()
         compared = weights = error = seconds = ""
         if self.kind != "refused" and "error" in checked and "tensors" in checked:
-            differing = checked.get("differing", 0)
-            compared = f"{checked['tensors']} ({differing})" if differing else f"{checked['tensors']}"
+            compared = self.compared()
             weights, error, seconds = self.weights(), f"{self.error:.1e}", f"{checked['seconds']:.1f}"
         cells = [self.source, exported["name"], exported["exporter"], exported["opset"], self.batch]
         cells += [f"{exported['nodes']:,}", gradient, weights, compared, self.verdict(), error, directional, seconds]
