@@ -56,13 +56,14 @@ class Reference:
         pairs = {key[6:]: (value, arrays["omega/" + key[6:]]) for key, value in arrays.items() if key.startswith("value/")}
         self.known = list(pairs.items())
         self.trained = sum(value.size for value, omega in pairs.values() if omega.any())
+        self.refuted = arrays.get("refuted", np.array([], str)).tolist()
         for key, scale in arrays.items():
-            if key.startswith("scale/"):
+            if key.startswith("scale/") and key[6:] in pairs:
                 value, omega = pairs[key[6:]]
                 self.known.append((f"{key[6:]} (folded)", (value * scale, omega / np.abs(scale))))
             elif key.startswith("shift/"):
-                bias = next(name for name in pairs if key.endswith("/" + name))
-                self.known.append((f"{bias} (folded)", (scale, pairs[bias][1])))
+                for bias in [name for name in pairs if key.endswith("/" + name)]:
+                    self.known.append((f"{bias} (folded)", (scale, pairs[bias][1])))
         self.sums = np.array([(v.size, v.sum(dtype=np.float64), np.square(v, dtype=np.float64).sum()) for _, (v, _) in self.known])
 
     def find(self, value: np.ndarray) -> tuple[str, np.ndarray] | None:
@@ -143,7 +144,7 @@ def difference(differences: Differences, name: str, index: int, expected: float,
             return error
         slopes.append((slope, noise, error))
     pairs = itertools.combinations(slopes, 2)
-    settled = [max(a[2], b[2]) for a, b in pairs if abs(a[0] - b[0]) <= a[1] + b[1] + SETTLED * largest]
+    settled = [min(a[2], b[2]) for a, b in pairs if abs(a[0] - b[0]) <= a[1] + b[1] + SETTLED * largest]
     return min(settled, default=None)
 
 
@@ -210,7 +211,7 @@ def check(binary: Path, folder: Path) -> dict:
         origins = [match[0] for match in matches.values() if match]
         single_use = {name: match for name, match in matches.items() if match and origins.count(match[0]) == 1}
         found = {name: match for name, match in single_use.items() if name in sums}
-        record["trained"] = known.trained
+        record["trained"], record["refuted"] = known.trained, known.refuted
         record["no_weight"] = [name for name in single_use if name not in sums]
     by_reference(record, sums, found)
     record["matched"] = len(found)

@@ -24,7 +24,7 @@ regnety_002 64
 repvit_m0_9 64
 resnest14d 64
 resnetv2_18 64
-rexnet_100 64
+rexnet_100 128
 selecsls42 64
 seresnet18 64
 skresnet18 64

@@ -163,6 +163,10 @@ def lists(found: list[Row]) -> list[str]:
     refused = [f"- {label(r)}: {reason(r.checked['gradient_refused'])}" for r in found if "gradient_refused" in r.checked]
     if refused:
         parts.append("No gradient graph, though the importance is given:\n\n" + "\n".join(refused))
+    wrong = sorted({(row.source, row.exported["name"], *row.checked["refuted"]) for row in found if row.checked.get("refuted")})
+    if wrong:
+        heading = "Parameters whose gradient by the framework, in float64, is not that of its own differences; they are compared as those that are not found:"
+        parts.append(heading + "\n\n" + "\n".join(f"- {source}, {name}: {', '.join(f'`{each}`' for each in names)}" for source, name, *names in wrong))
     left = [f"- {label(row)}: {', '.join(f'`{name}`' for name in row.checked['no_weight'])}" for row in found if row.checked.get("no_weight")]
     if left:
         parts.append("Parameters of the framework that the command does not take for weights:\n\n" + "\n".join(left))
