@@ -16,50 +16,20 @@ dla46_c 64
 efficientnet_lite0 64
 efficientvit_b0 64
 ghostnet_050 64
-hardcorenas_a 64
-mixnet_s 64
 poolformer_s12 64
 mobilenetv4_conv_small_035 64
 mobilevit_xxs 64
 mobilevitv2_050 64
-nf_regnet_b0 64
 regnety_002 64
 repvit_m0_9 64
-res2net50_48w_2s 32
 resnest14d 64
 resnetv2_18 64
-rexnet_100 64
+rexnet_100 128
 selecsls42 64
 seresnet18 64
-shvit_s1 64
 skresnet18 64
 starnet_s050 64
 ese_vovnet19b_slim 64
-cspresnet50 32
-hgnetv2_b0 64
-mobileone_s0 64
-repghostnet_050 64
-spnasnet_100 64
-levit_128s 224
-gcresnext26ts 32
-botnet26t_256 256
-darknet53 64
-densenet121 32
-dpn68 64
-efficientformerv2_s0 224
-focalnet_tiny_srf 64
-hrnet_w18_small 64
-inception_v4 96
-caformer_s18 64
-mobilenetv3_small_050 64
-nfnet_l0 64
-regnetx_002 64
-resnetv2_50d_gn 32
-legacy_seresnet18 64
-xception41 64
-tf_efficientnetv2_b0 64
-efficientformer_l1 224
-tresnet_m 64
 """
 """Convolutional and other networks: name and size of the image."""
 
@@ -69,9 +39,7 @@ swin_tiny_patch4_window7_224 img_size=56 depths=(2,2) embed_dim=48 num_heads=(2,
 swinv2_tiny_window8_256 img_size=64 depths=(2,2) embed_dim=48 num_heads=(2,4)
 mixer_s32_224 img_size=64
 davit_tiny depths=(1,1,1,1)
-twins_svt_small depths=(1,1,1,1) img_size=64
 pvt_v2_b0 depths=(1,1,1,1)
-coat_lite_tiny img_size=64
 convit_tiny img_size=64 depth=3 local_up_to_layer=2
 cait_xxs24_224 img_size=64 depth=3
 beit_base_patch16_224 img_size=64 depth=2 embed_dim=96 num_heads=4
@@ -79,36 +47,17 @@ eva02_tiny_patch14_224 img_size=56 depth=3
 samvit_base_patch16 img_size=64 depth=2 embed_dim=96 num_heads=4 global_attn_indexes=(1,)
 sequencer2d_s layers=(1,1,1,1) img_size=64
 hiera_tiny_224 img_size=(64,64) stages=(1,1,2,1)
-fastvit_t8 layers=(1,1,1,1)
 mambaout_femto depths=(1,1,1,1)
 edgenext_xx_small depths=(1,1,1,1)
-efficientvit_m0 img_size=64
 swiftformer_xs layers=(1,1,1,1)
 xcit_nano_12_p16_224 depth=3
 deit_tiny_distilled_patch16_224 img_size=64 depth=3
 tnt_s_patch16_224 img_size=64 depth=3
 vit_relpos_small_patch16_224 img_size=64 depth=3
-gmlp_ti16_224 img_size=64
 resmlp_12_224 img_size=64
 fasternet_t0 depths=(1,1,1,1)
 inception_next_atto depths=(1,1,1,1)
-pit_ti_224 depth=(1,1,1) img_size=224
-naflexvit_base_patch16_gap depth=2 embed_dim=96 num_heads=4
-visformer_tiny img_size=64
 swinv2_cr_tiny_224 img_size=64 depths=(2,2) embed_dim=48 num_heads=(2,4)
-nest_tiny img_size=224
-crossvit_9_240 depth=((1,1,0),(1,1,0),(1,1,0)) img_size=240
-twins_pcpvt_small depths=(1,1,1,1) img_size=64
-maxvit_rmlp_pico_rw_256 img_size=64
-coatnet_nano_rw_224 img_size=64
-tiny_vit_5m_224 size=224
-deit3_small_patch16_224 img_size=64 depth=3
-flexivit_small img_size=64 depth=3
-gcvit_xxtiny img_size=224
-mvitv2_tiny img_size=224
-vit_relpos_small_patch16_rpn_224 img_size=64 depth=3
-vitamin_small_224 img_size=64
-volo_d1_224 img_size=224
 """
 """Transformers: name and what makes them small; the image is of the size given or of 64."""
 

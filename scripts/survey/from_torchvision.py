@@ -1,4 +1,4 @@
-"""torchvision: classification, segmentation, detection without its post-processing, video."""
+"""torchvision: classification, segmentation, detection without its post-processing."""
 
 from torch import nn
 from torchvision import models
@@ -10,30 +10,20 @@ from torch_case import image, torch_case
 
 CLASSIFIERS = {
     "resnet18": 64,
-    "resnext50_32x4d": 32,
-    "wide_resnet50_2": 32,
     "squeezenet1_1": 64,
-    "densenet121": 32,
     "mobilenet_v2": 64,
     "mobilenet_v3_small": 64,
     "mnasnet0_5": 64,
     "shufflenet_v2_x0_5": 64,
     "efficientnet_b0": 64,
-    "efficientnet_v2_s": 64,
     "regnet_x_400mf": 64,
-    "regnet_y_400mf": 64,
-    "convnext_tiny": 64,
-    "swin_t": 64,
-    "swin_v2_t": 64,
-    "maxvit_t": 224,
-    "inception_v3": 96,
     "googlenet": 96,
 }
-SEGMENTATION = ["fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"]
+SEGMENTATION = ["lraspp_mobilenet_v3_large"]
 
 
 def classifier(name: str) -> nn.Module:
-    extra = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
+    extra = {"init_weights": False} if name == "googlenet" else {}
     return models.get_model(name, weights=None, num_classes=10, **extra)
 
 
@@ -74,8 +64,6 @@ def detectors() -> list[Case]:
     none = {"weights": None, "weights_backbone": None}
     return [
         torch_case("resnet18 with feature pyramid", fpn, lambda: image(96)),
-        torch_case("retinanet_resnet50_fpn", lambda: Heads(detection.retinanet_resnet50_fpn(**none)), lambda: image(96)),
-        torch_case("fcos_resnet50_fpn", lambda: Heads(detection.fcos_resnet50_fpn(**none)), lambda: image(96)),
         torch_case(
             "ssdlite320_mobilenet_v3_large",
             lambda: Heads(detection.ssdlite320_mobilenet_v3_large(**none)),

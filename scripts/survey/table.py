@@ -24,23 +24,28 @@ TEXT = """# Real exports
 and holds the importance that `onnx-unlearn importance` gives (per sample, three samples) against the framework's own.
 Every model in the table is one that ONNX Runtime runs.
 
-- **exact**: for every weight of every tensor that is found in PyTorch (by value: equal, transposed, or with batch
-  normalisation folded in), the importance equals autograd's in float64. The error is the parity test's, the 99.9th
+- **exact**: for every weight of every tensor that is found in PyTorch, Keras or PaddlePaddle (by value: equal,
+  transposed, or with batch normalisation folded in), the importance equals autograd's in float64. The error is the parity test's, the 99.9th
   percentile of the relative error in the worst tensor, and at most 0.001. Tensors that the exporter computed from
   several parameters are compared as those of the next kind.
 - **within X**: X is the worst error over four weights of each tensor against central differences in ONNX Runtime,
   relative to the tensor's largest; or the error against autograd where it is above 0.001 and the largest error, relative
   to the tensor's largest, is below 0.01: rounding in gradients that nearly cancel.
-- **refused**: named before any work, with the reason.
+- **refused**: named before any work, with the reason. (scikit-learn's linear models hold their weights in attributes of
+  one node; there is no tensor to change.)
+- **not confirmed**: none of these.
 - Batch `n` is dynamic; `1` is what the exporter fixed. The importance is taken twice, in one batch and sample by
-  sample, and differs by no more than rounding where a verdict is given.
-- "weights" says "x of y" where the command takes fewer weights for trainable than PyTorch does.
-- "compared" counts tensors: all, and in brackets those by differences.
+  sample, and differs by no more than rounding where a verdict is given. Of `n*` the samples cannot be told apart in a
+  batch, so that the command says which node mixes them and takes them one by one.
+- "weights" says "x of y" where the command takes fewer weights for trainable than the framework does.
+- "compared" counts tensors: all, and in brackets those that are not found in the framework, either compared by
+  differences or unsettled: rounding, kinks and curvature leave no two steps of the differences that agree.
 - "gradient nodes" are those of the file that `onnx-unlearn grad` writes, which computes the model's outputs and the
   gradients of all its weights, and in brackets how many times the model's they are. "directional" holds its gradients,
   summed along a random direction in all weights at once, against central differences in ONNX Runtime: where there is
-  no reference, it must agree to 0.01 for a verdict; of PyTorch's models it is told as well, but a step in all weights
-  of a deep network crosses kinks.
+  no reference, it must agree to 0.01 for a verdict; elsewhere it is told as well, but a step in all weights of a deep
+  network crosses kinks.
+- "seconds" are those of the command on a busy core, the model's loading included.
 """
 
 
@@ -78,6 +83,13 @@ class Row:
         found, trained = self.checked["parameters"], self.checked.get("trained", 0)
         return f"{found:,} of {trained:,}" if found < FEWER * trained else f"{found:,}"
 
+    def compared(self) -> str:
+        """Tensors: all, those by differences, and those of which differences say nothing."""
+        unsettled = len(self.checked.get("unsettled", []))
+        kinds = {"by differences": self.checked.get("differing", 0) - unsettled, "unsettled": unsettled}
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+        return f"{self.checked['tensors']} ({told})" if told else f"{self.checked['tensors']}"
+
     @property
     def times(self) -> float:
         """How many times the model's nodes the gradient graph has."""
@@ -95,8 +107,7 @@ class Row:
         gradient, directional = self.gradient()
         compared = weights = error = seconds = ""
         if self.kind != "refused" and "error" in checked and "tensors" in checked:
-            differing = checked.get("differing", 0)
-            compared = f"{checked['tensors']} ({differing})" if differing else f"{checked['tensors']}"
+            compared = self.compared()
             weights, error, seconds = self.weights(), f"{self.error:.1e}", f"{checked['seconds']:.1f}"
         cells = [self.source, exported["name"], exported["exporter"], exported["opset"], self.batch]
         cells += [f"{exported['nodes']:,}", gradient, weights, compared, self.verdict(), error, directional, seconds]
@@ -117,34 +128,49 @@ def rows() -> tuple[list[Row], list[str]]:
                 failed.append(f"{source}, {exported['name']}, {exported['exporter']}: {exported['failed']}")
             elif (path.parent / "check.json").exists():
                 checked = json.loads((path.parent / "check.json").read_text())
-                batch = "1" if (path.parent / "fixed.txt").exists() else "n"
+                batch = "1" if (path.parent / "fixed.txt").exists() else "n*" if checked.get("warnings") else "n"
                 found.append(Row(source, exported, checked, batch))
     return found, failed
 
 
 def summary(found: list[Row]) -> list[str]:
     kinds = ["exact", "within", "refused", "not confirmed"]
-    lines = ["| source | families | exports | " + " | ".join(kinds) + " |", "| --- " * (3 + len(kinds)) + "|"]
+    heads = ["source", "families", "exports", *kinds, "gradient nodes: median", "most"]
+    lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
     for source in [*SOURCES, None]:
         own = [row for row in found if source in (None, row.source)]
         counts = Counter(row.kind for row in own)
         models = {(row.source, row.exported["name"]) for row in own}
+        times = sorted(row.times for row in own if row.times) or [0.0]
         cells = [source or "all", len(models), len(own), *(counts[kind] for kind in kinds)]
+        cells += [f"{times[len(times) // 2]:.1f}", f"{times[-1]:.1f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
 
 
-def gradients(found: list[Row]) -> str:
-    """What is to be said of the gradient graphs: their sizes, and those that are refused."""
-    built = sorted(row.times for row in found if row.times)
-    if not built:
-        return ""
-    more = [f"{r.source}, {r.exported['name']}, {r.exported['exporter']} ({r.times:.1f})" for r in found if r.times > TIMES]
-    text = f"Gradient graphs have {built[len(built) // 2]:.1f} times the nodes of the model in the median, {built[-1]:.1f} at most"
-    text += f"; more than {TIMES:.0f} times: " + "; ".join(more) + "." if more else "."
-    refused = [row for row in found if "gradient_refused" in row.checked and row.kind != "refused"]
-    lines = [f"- {r.source}, {r.exported['name']}, {r.exported['exporter']}: {reason(r.checked['gradient_refused'])}" for r in refused]
-    return text + ("\n\nNo gradient graph, though the importance is given:\n" + "\n".join(lines) if lines else "")
+def label(row: Row) -> str:
+    return f"{row.source}, {row.exported['name']}, {row.exported['exporter']}"
+
+
+def lists(found: list[Row]) -> list[str]:
+    """What is to be said of single exports."""
+    built, more = [row for row in found if row.times], [row for row in found if row.times > TIMES]
+    parts = [
+        f"Of {len(built)} gradient graphs {len(more)} have more than {TIMES:.0f} times the nodes of the model: of those the model's own "
+        "are one, a convolution's weight takes four to eight, recurrent operators and loops are unrolled step by step, and the fused "
+        "operators of optimised models are written out. (The graph that importance is computed with has no nodes for weights.)"
+    ]
+    refused = [f"- {label(r)}: {reason(r.checked['gradient_refused'])}" for r in found if "gradient_refused" in r.checked]
+    if refused:
+        parts.append("No gradient graph, though the importance is given:\n\n" + "\n".join(refused))
+    wrong = sorted({(row.source, row.exported["name"], *row.checked["refuted"]) for row in found if row.checked.get("refuted")})
+    if wrong:
+        heading = "Parameters whose gradient by the framework, in float64, is not that of its own differences; they are compared as those that are not found:"
+        parts.append(heading + "\n\n" + "\n".join(f"- {source}, {name}: {', '.join(f'`{each}`' for each in names)}" for source, name, *names in wrong))
+    left = [f"- {label(row)}: {', '.join(f'`{name}`' for name in row.checked['no_weight'])}" for row in found if row.checked.get("no_weight")]
+    if left:
+        parts.append("Parameters of the framework that the command does not take for weights:\n\n" + "\n".join(left))
+    return parts
 
 
 def main() -> None:
@@ -152,7 +178,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "survey.md")
     found, failed = rows()
     table = [f"| {HEADER} |", "| --- " * (HEADER.count("|") + 1) + "|", *(row.line() for row in found)]
-    parts = [TEXT, "\n".join(summary(found)), gradients(found), "\n".join(table)]
+    parts = [TEXT, "\n".join(summary(found)), *lists(found), "\n".join(table)]
     if failed:
         parts.append("Not exported (the exporter fails, or what it writes is not what the model computes):")
         parts.append("\n".join(f"- {each}" for each in failed))

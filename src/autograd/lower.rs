@@ -20,7 +20,6 @@ pub(super) fn product(tape: &mut Tape, left: &Name, right: &Name, shape: &[usize
 /// `dW[m, c, k] = Σ over n, p of dY[n, m, p] X[n, c, s p + d k - pad]`: a convolution of the samples as
 /// channels, whose strides and dilations are exchanged.
 pub(super) fn conv(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry) -> Name {
-    let rank = geometry.kernel.len();
     let (mut x, output) = (x.clone(), tape.shape(dy)[2..].to_vec());
     let mut end = Vec::new();
     for (axis, &positions) in output.iter().enumerate() {
@@ -32,8 +31,9 @@ pub(super) fn conv(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry
         }
         end.push(beyond.max(0));
     }
-    let (x, channels) = grouped(tape, &x, geometry.group, [2, 1, 0]);
-    let (dy, _) = grouped(tape, dy, geometry.group, [1, 2, 0]);
+    let channels = tape.shape(&x)[1] / geometry.group;
+    let x = channels_first(tape, &x, geometry.group);
+    let dy = swapped(tape, dy);
     let to_i64 = |values: &[usize]| values.iter().map(|&v| v as i64).collect::<Vec<_>>();
     let attributes = vec![
         attribute("strides", to_i64(&geometry.dilations)),
@@ -44,24 +44,28 @@ pub(super) fn conv(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry
     let shape = [&[channels, tape.shape(&dy)[0]], &geometry.kernel[..]].concat();
     let kind = (tape.dtype(&dy), shape);
     let dw = tape.node("Conv", &[&x, &dy], attributes, kind);
-    let order: Vec<usize> = [1, 0].into_iter().chain(2..rank + 2).collect();
-    tape.transpose(&dw, &order)
+    swapped(tape, &dw)
 }
 
-/// From `[samples, groups · channels, …]` with the three leading axes in another order, the first two or the last
-/// two of which are merged so that two are left; and the number of channels in a group.
-fn grouped(tape: &mut Tape, value: &Name, group: usize, order: [usize; 3]) -> (Name, usize) {
+/// The first two axes exchanged.
+fn swapped(tape: &mut Tape, value: &Name) -> Name {
+    let order: Vec<usize> = [1, 0].into_iter().chain(2..tape.rank(value)).collect();
+    tape.transpose(value, &order)
+}
+
+/// From `[samples, groups · channels, …]` to `[channels, groups · samples, …]`.
+fn channels_first(tape: &mut Tape, value: &Name, group: usize) -> Name {
     let shape = tape.shape(value);
     let (samples, channels) = (shape[0], shape[1] / group);
-    if group == 1 {
-        let perm: Vec<usize> = [1, 0].into_iter().chain(2..shape.len()).collect();
-        return (tape.transpose(value, &perm), channels);
+    let merged = [&[channels, group * samples], &shape[2..]].concat();
+    if group == 1 || channels == 1 {
+        let moved = swapped(tape, value);
+        return tape.reshape(&moved, &merged);
     }
     let apart = tape.reshape(value, &[&[samples, group, channels], &shape[2..]].concat());
-    let perm: Vec<usize> = order.into_iter().chain(3..shape.len() + 1).collect();
-    let moved = tape.transpose(&apart, &perm);
-    let leading = if order[0] == 2 { [channels, group * samples] } else { [group * channels, samples] };
-    (tape.reshape(&moved, &[&leading, &shape[2..]].concat()), channels)
+    let order: Vec<usize> = [2, 1, 0].into_iter().chain(3..shape.len() + 1).collect();
+    let moved = tape.transpose(&apart, &order);
+    tape.reshape(&moved, &merged)
 }
 
 /// Rows of `dY` added at `indices` of zeros of the given shape.

@@ -2,6 +2,7 @@
 
 use super::{GradError, Name, Node, Tape, Values, one};
 use crate::graph::attribute;
+use crate::tensor::Tensor;
 
 /// `y[b, i] = x[b, indices[b, i]]`, the indices being coordinates in the axes that follow the batch axes: those
 /// axes merged into one, from which is gathered.
@@ -12,7 +13,12 @@ pub(crate) fn gather(node: &Node, tape: &mut Tape) -> Values {
     let to = tape.shape(node.output()?);
     if batch == 0 {
         let table = tape.reshape(x, &[&[merged.places], &tape.shape(x)[merged.depth..]].concat());
-        let picked = tape.reshape(&merged.positions, &to[..tape.rank(indices) - 1]);
+        let shape = &to[..tape.rank(indices) - 1];
+        let known = tape.constant_value(&merged.positions).and_then(|t| Tensor::new(shape, t.to_i64()?));
+        let picked = match known {
+            Some(known) => tape.constant(known),
+            None => tape.reshape(&merged.positions, shape),
+        };
         let kind = (tape.dtype(x), to);
         return one(tape.node("Gather", &[&table, &picked], vec![], kind));
     }
@@ -81,6 +87,9 @@ impl Merged {
 fn positions(tape: &mut Tape, indices: &Name, axes: &[usize]) -> Name {
     let lengths: Vec<i64> = axes.iter().map(|&d| d as i64).collect();
     let strides: Vec<i64> = (0..axes.len()).map(|i| lengths[i + 1..].iter().product()).collect();
+    if let Some(known) = known_positions(tape, indices, &lengths, &strides) {
+        return tape.constant(known);
+    }
     let [zero, lengths, strides] = [vec![0], lengths, strides].map(|v| tape.constant_integers(&v));
     let from_back = tape.compare("Less", indices, &zero);
     let wrapped = tape.add(indices, &lengths);
@@ -88,4 +97,19 @@ fn positions(tape: &mut Tape, indices: &Name, axes: &[usize]) -> Name {
     let terms = tape.mul(&forward, &strides);
     let last = tape.rank(&terms) - 1;
     tape.sum(&terms, &[last])
+}
+
+/// The positions where the coordinates are constants: what reads them can tell whose samples they pick.
+fn known_positions(tape: &Tape, indices: &Name, lengths: &[i64], strides: &[i64]) -> Option<Tensor> {
+    let coordinates = tape.constant_value(indices)?.to_i64()?;
+    let position = |place: &[i64]| {
+        let terms = place.iter().zip(lengths.iter().zip(strides));
+        let terms = terms
+            .map(|(&at, (length, stride))| if at < 0 { at.wrapping_add(*length) } else { at }.wrapping_mul(*stride));
+        terms.fold(0i64, i64::wrapping_add)
+    };
+    let positions: Vec<i64> = coordinates.chunks_exact(lengths.len().max(1)).map(position).collect();
+    let mut shape = tape.shape(indices);
+    *shape.last_mut()? = 1;
+    Tensor::new(&shape, positions)
 }

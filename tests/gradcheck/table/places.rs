@@ -40,6 +40,24 @@ pub fn cases() -> Vec<Case> {
             .ints("n", &[below as i64])
     };
     vec![
+        case(
+            "GatherND",
+            "places of a mask for every sample",
+            "shape = Shape(mask); n = Gather(shape, at0); n0 = Squeeze(n); starts = Range(zero, n0, one); \
+             rows = Reshape(starts, column); one_each = Expand(rows, wide); \
+             all = Sub(one_each, one_each); beside = Add(all, offsets); r = Unsqueeze(one_each, last); \
+             c = Unsqueeze(beside, last); places = Concat<axis=-1>(r, c); kept = GatherND(mask, places); y = Where(kept, x, none)",
+        )
+        .choices("mask", &[4])
+        .act("x", &[3])
+        .ints("at0", &[0])
+        .ints("last", &[-1])
+        .ints_shaped("zero", &[0], &[])
+        .ints_shaped("one", &[1], &[])
+        .ints("column", &[-1, 1])
+        .ints("wide", &[1, 3])
+        .ints("offsets", &[2, 0, 3])
+        .number("none", 0.0),
         picked("rows of a table", &[4, 3], &[5, 1]).opsets(ALL_BANDS),
         picked("rows of a table of tables", &[4, 5, 2], &[3, 2]),
         picked("numbers of a table", &[3, 4], &[2, 5, 2]),
