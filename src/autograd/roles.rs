@@ -157,7 +157,11 @@ const MOVES: [&str; 11] = [
     "DequantizeLinear",
 ];
 
-/// The roles in which a constant is read, and its other uses; both through operators that only move elements.
+/// Functions that keep a weight within bounds: a gate, a temperature.
+const BOUNDS: [&str; 5] = ["Clip", "Exp", "Sigmoid", "Softplus", "Tanh"];
+
+/// The roles in which a constant is read, and its other uses; both through operators that only move elements or
+/// bound them.
 fn uses(name: &Name, graph: &Graph, readers: &Readers) -> (Vec<&'static str>, Vec<String>) {
     let (mut roles, mut others, mut queue) = (Vec::new(), Vec::new(), vec![name]);
     while let Some(value) = queue.pop() {
@@ -165,7 +169,8 @@ fn uses(name: &Name, graph: &Graph, readers: &Readers) -> (Vec<&'static str>, Ve
             others.push("an output of the model".to_string());
         }
         for &(node, slot) in readers.get(value).map(Vec::as_slice).unwrap_or_default() {
-            if slot == 0 && node.domain.is_empty() && MOVES.contains(&node.op.as_str()) {
+            let passes = MOVES.contains(&node.op.as_str()) || BOUNDS.contains(&node.op.as_str());
+            if slot == 0 && node.domain.is_empty() && passes {
                 queue.extend(node.outputs.iter().flatten());
                 continue;
             }
