@@ -125,7 +125,8 @@ def rows() -> tuple[list[Row], list[str]]:
         for path in sorted((RESULTS / source).glob("*/*/export.json")):
             exported = json.loads(path.read_text())
             if "failed" in exported:
-                failed.append(f"{source}, {exported['name']}, {exported['exporter']}: {exported['failed']}")
+                plain = re.sub(r"\x1b\[[0-9;]*m", "", exported["failed"]).split(" Next steps:")[0]
+                failed.append(f"{source}, {exported['name']}, {exported['exporter']}: {plain}")
             elif (path.parent / "check.json").exists():
                 checked = json.loads((path.parent / "check.json").read_text())
                 batch = "1" if (path.parent / "fixed.txt").exists() else "n*" if checked.get("warnings") else "n"
