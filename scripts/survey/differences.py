@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-STEPS = (0.1, 1e-2, 1.0, 1e-3, 1e-4)
+STEPS = (0.1, 1e-2, 0.03, 1.0, 0.3, 1e-3, 1e-4)
 """Relative to the root mean square of the tensor."""
 DIRECTIONAL = (1e-3, 1e-4, 1e-2, 1e-5)
 ROUNDING = 1e-6

@@ -30,7 +30,7 @@ Every model in the table is one that ONNX Runtime runs.
   several parameters are compared as those of the next kind.
 - **within X**: X is the worst error over four weights of each tensor against central differences in ONNX Runtime,
   relative to the tensor's largest; or the error against autograd where it is above 0.001 and the largest error, relative
-  to the tensor's largest, is below 0.01: rounding in gradients that nearly cancel.
+  to the tensor's largest, is below 0.01: gradients that nearly cancel, or that float32 takes on the other side of a kink.
 - **refused**: named before any work, with the reason. (scikit-learn's linear models hold their weights in attributes of
   one node; there is no tensor to change.)
 - **not confirmed**: none of these.
@@ -125,7 +125,8 @@ def rows() -> tuple[list[Row], list[str]]:
         for path in sorted((RESULTS / source).glob("*/*/export.json")):
             exported = json.loads(path.read_text())
             if "failed" in exported:
-                failed.append(f"{source}, {exported['name']}, {exported['exporter']}: {exported['failed']}")
+                plain = re.sub(r"\x1b\[[0-9;]*m", "", exported["failed"]).split(" Next steps:")[0]
+                failed.append(f"{source}, {exported['name']}, {exported['exporter']}: {plain}")
             elif (path.parent / "check.json").exists():
                 checked = json.loads((path.parent / "check.json").read_text())
                 batch = "1" if (path.parent / "fixed.txt").exists() else "n*" if checked.get("warnings") else "n"

@@ -25,9 +25,9 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.ConvTranspose2d)
 CLOSE = 1e-3
 DRAWS = 20
-STEP = 1e-6
+STEP = 1e-7
 """Of differences in float64, relative to the root mean square of the parameter."""
-ROUNDING = 1e-6
+ROUNDING = 1e-5
 """Of their quotient, relative to the objective."""
 
 Inputs = dict[str, Tensor]

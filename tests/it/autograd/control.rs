@@ -1,4 +1,4 @@
-//! Control flow that is refused, and weights within bodies. What is unrolled is checked by the gradient checks.
+//! Control flow that is refused, and where weights are found. What is unrolled is checked by the gradient checks.
 
 use super::build::*;
 use onnx_protobuf::{GraphProto, TypeProto, ValueInfoProto, type_proto};
@@ -160,4 +160,16 @@ fn weights_are_found_behind_what_a_loop_carries() {
     let weight = |name: &str| verdicts(&graph).iter().any(|v| v.name == name && v.weight);
     assert!(weight("w"));
     assert!(!weight("start"));
+}
+
+/// A temperature: a weight that is bounded before it is read.
+#[test]
+fn weights_are_found_behind_their_bounds() {
+    let graph = Build::new(DType::F32, &[3])
+        .weight("w", &[3])
+        .node("Clip", &["w"], "c")
+        .node("Exp", &["c"], "e")
+        .node("Mul", &["x", "e"], "y")
+        .outputs(&["y"]);
+    assert!(verdicts(&graph).iter().any(|v| v.name == "w" && v.weight && v.reason == "factor"));
 }
