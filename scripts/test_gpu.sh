@@ -21,16 +21,16 @@ fi
 
 # Importance on both devices, and the time of each; $1 model, $2 data, $3 name, $4 reduction, then more options.
 parity() {
-    model=$1 data=$2 name=$3 reduction=$4
+    given=$1 samples=$2 title=$3 kind=$4
     shift 4
     # Without what an earlier run left, which would be gone on from.
-    rm -f "$OUT/$name".*.profile*
+    rm -f "$OUT/$title".*.profile*
     begin=$("$PYTHON" -c 'import time; print(time.time())')
-    "$PROGRAM" importance "$model" --data "$data" --reduction "$reduction" --device cpu -q "$@" -o "$OUT/$name.reference.profile" >/dev/null
+    "$PROGRAM" importance "$given" --data "$samples" --reduction "$kind" --device cpu -q "$@" -o "$OUT/$title.reference.profile" >/dev/null
     middle=$("$PYTHON" -c 'import time; print(time.time())')
-    "$PROGRAM" importance "$model" --data "$data" --reduction "$reduction" --device "$DEVICE" -q "$@" -o "$OUT/$name.$DEVICE.profile" >/dev/null
+    "$PROGRAM" importance "$given" --data "$samples" --reduction "$kind" --device "$DEVICE" -q "$@" -o "$OUT/$title.$DEVICE.profile" >/dev/null
     end=$("$PYTHON" -c 'import time; print(time.time())')
-    "$PYTHON" scripts/test_gpu.py parity "$OUT/$name.reference.profile" "$OUT/$name.$DEVICE.profile" "$name, $reduction reduction" \
+    "$PYTHON" scripts/test_gpu.py parity "$OUT/$title.reference.profile" "$OUT/$title.$DEVICE.profile" "$title, $kind reduction" \
         "$begin" "$middle" "$end"
 }
 
