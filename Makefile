@@ -10,7 +10,7 @@ BINARY  := target/release/onnx-unlearn
 RUNTIME := target/onnxruntime
 NODES   := target/onnx-nodes
 
-.PHONY: help demo test lint gradcheck nodes nodes-manifest parity survey classes bench fixtures schema operators cost build runtime venv clean
+.PHONY: help demo test lint gradcheck nodes nodes-manifest parity survey classes bench fixtures schema operators cost build runtime runtime-cuda test-gpu venv clean
 
 help:
 	@echo 'demo       forget one digit from two models, show before and after beside retrained models'
@@ -26,6 +26,8 @@ help:
 	@echo 'fixtures   train and export the models anew (makes a virtual environment)'
 	@echo 'schema     write docs/report.schema.json and docs/sweep.schema.json'
 	@echo 'operators  write docs/operators.md'
+	@echo 'runtime-cuda  fetch ONNX Runtime for NVIDIA GPUs, with CUDA and cuDNN'
+	@echo 'test-gpu   the GPU against the CPU, on a machine with one (needs no compiler)'
 	@echo 'cost       what it costs to build the backward graph of 5,000 nodes'
 
 build:
@@ -45,6 +47,14 @@ nodes-manifest: runtime nodes
 # ONNX Runtime, from its wheel. The tests need it; everything else goes on with the embedded runtime.
 runtime: build
 	@ls $(RUNTIME)/libonnxruntime.* >/dev/null 2>&1 || $(BINARY) runtime install --to $(RUNTIME) --python $(PYTHON)
+
+# ONNX Runtime for NVIDIA GPUs, with CUDA 13 and cuDNN 9 of this machine, or fetched where it lacks them.
+runtime-cuda: build
+	$(BINARY) runtime install --cuda --to $(RUNTIME) --python $(PYTHON)
+
+# On a machine with an NVIDIA GPU; builds nothing. MODELS names more models.
+test-gpu:
+	scripts/test_gpu.sh $(MODELS)
 
 demo: build
 	@$(MAKE) --no-print-directory runtime || echo 'going on with the embedded runtime'

@@ -1,7 +1,8 @@
 //! The command line as clap reads it.
 
 use super::options::{
-    CommonArgs, GuardArgs, ObjectiveArgs, Output, ReferenceArgs, RunArgs, TargetArgs, alpha, objective, shape, shard,
+    CommonArgs, GuardArgs, ObjectiveArgs, Output, ReferenceArgs, RunArgs, TargetArgs, alpha, cuda, objective, shape,
+    shard,
 };
 use clap::{Parser, Subcommand};
 use onnx_unlearn::autograd::objective::Objective;
@@ -208,5 +209,15 @@ pub enum RuntimeAction {
         /// The Python that has pip
         #[arg(long, default_value = "python3")]
         python: String,
+        /// The build for NVIDIA GPUs, with CUDA 13 or 12 [default: 13] and cuDNN 9: links to those of the machine (system,
+        /// LD_LIBRARY_PATH, CUDA_PATH, packages of PYTHON such as PyTorch), or 1.5 GB of downloads
+        #[arg(long, value_name = "MAJOR", num_args = 0..=1, default_missing_value = "13", value_parser = cuda)]
+        cuda: Option<u32>,
+        /// Take CUDA and cuDNN from this machine, download none
+        #[arg(long, requires = "cuda")]
+        system_cuda: bool,
+        /// Take wheels from this folder, without network
+        #[arg(long, value_name = "DIR")]
+        find_links: Option<PathBuf>,
     },
 }

@@ -48,6 +48,9 @@ pub struct RunArgs {
     /// Threads [default: one for each core]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     threads: usize,
+    /// Allow TensorFloat-32 on the GPU: faster, less exact
+    #[arg(long)]
+    allow_tf32: bool,
 }
 
 /// What the forget set is held against.
@@ -174,6 +177,12 @@ pub fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     shape.ok_or_else(|| "a name and its dimensions, such as ids=1,16".to_string())
 }
 
+/// A major version of CUDA that there is a build for.
+pub fn cuda(text: &str) -> Result<u32, String> {
+    let known = onnx_unlearn::session::cuda::MAJORS;
+    text.parse().ok().filter(|major| known.contains(major)).ok_or_else(|| "13 or 12".to_string())
+}
+
 fn device(text: &str) -> Result<DeviceChoice, String> {
     let number = |n: &str| n.parse().map(DeviceChoice::Cuda).map_err(|_| "cuda:N takes a number".to_string());
     match text.split_once(':') {
@@ -208,7 +217,8 @@ impl RunArgs {
             RuntimeArg::Onnxruntime => RuntimeChoice::OnnxRuntime,
             RuntimeArg::Tract => RuntimeChoice::Tract,
         };
-        let runtime = RuntimeOptions { runtime, device: self.device, threads: self.threads, library: None };
+        let (device, threads, allow_tf32) = (self.device, self.threads, self.allow_tf32);
+        let runtime = RuntimeOptions { runtime, device, threads, allow_tf32, library: None };
         Common { runtime, outputs: self.outputs.clone(), ..Common::default() }
     }
 }

@@ -152,18 +152,24 @@ pub fn command(command: &Command) -> Result<(), Failure> {
             let made = pipeline::grad(&job, &run.to_common(), &mut progress)?;
             text(output.json, &made, || show::grad(&made))
         }
-        Command::Runtime { action: Some(RuntimeAction::Install { to, python }), .. } => {
+        Command::Runtime {
+            action: Some(RuntimeAction::Install { to, python, cuda, system_cuda, find_links }), ..
+        } => {
             let folder = to.clone().or_else(locate::data_folder).ok_or_else(|| {
                 onnx_unlearn::session::SessionError::Install("no data folder is known; give one with --to".into())
             })?;
-            let path = install::install(&folder, python)?;
-            text(output.json, &path, || format!("installed {}\n", path.display()))
+            let source = install::Source { python: python.clone(), find_links: find_links.clone() };
+            let made = match cuda {
+                Some(cuda) => install::install_cuda(&folder, *cuda, *system_cuda, &source)?,
+                None => install::install(&folder, &source)?,
+            };
+            text(output.json, &made, || show::installed(&made))
         }
         Command::Runtime { .. } => {
             let runtime = Runtime::open(RuntimeOptions::default())?;
             runtime.warnings().iter().for_each(|w| pipeline::Observer::warning(&mut progress, w));
-            let info = runtime.info();
-            text(output.json, &info, || show::runtime(&info))
+            let shown = show::Shown { info: runtime.info(), around: runtime.surroundings() };
+            text(output.json, &shown, || show::runtime(&shown))
         }
         Command::SecondRuntime { model, inputs, outputs, name, memory_bytes } => {
             return second::child(model, inputs, outputs, name, *memory_bytes)

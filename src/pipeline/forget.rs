@@ -6,7 +6,7 @@ use super::finish::{Draft, Outcome, Target, finish};
 use super::rewrite::{largest_ratio, rewrite};
 use super::sources::{Reference, Sources};
 use super::verify::{Checks, verify};
-use super::{Common, Error, Observer, runtime};
+use super::{Common, Error, Observer, runtime, tell_fallback};
 use crate::importance::Settings;
 use crate::write::{splice, write_all};
 use std::path::PathBuf;
@@ -36,8 +36,6 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
     let runtime = runtime(common, observer)?;
     let mut measured = sources.measure(&job.settings, &runtime, observer)?;
     let (opened, forget_set) = (&sources.opened, &sources.forget);
-    let mut warnings = runtime.warnings().to_vec();
-    warnings.append(&mut measured.warnings);
 
     let alpha = match (job.alpha, &sources.other) {
         (Alpha::Value(alpha), _) => alpha,
@@ -60,6 +58,9 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
     let retained = sources.retained();
     let mut verified = verify(opened, &candidate, forget_set, retained, common, &job.checks, &runtime)?;
     verified.warnings.iter().for_each(|w| observer.warning(w));
+    tell_fallback(&runtime, observer);
+    let mut warnings = runtime.warnings();
+    warnings.append(&mut measured.warnings);
     warnings.append(&mut verified.warnings);
     let draft = Draft {
         runtime: Some(runtime.info()),

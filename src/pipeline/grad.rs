@@ -1,6 +1,6 @@
 //! The gradient graph of a model, written as a model.
 
-use super::{Common, Error, Observer, check_target, data_files, open::open_for, runtime};
+use super::{Common, Error, Observer, check_target, data_files, open::open_for, runtime, tell_fallback};
 use crate::autograd::Seed;
 use crate::autograd::objective::Objective;
 use crate::autograd::roles::{self, RoleError};
@@ -79,6 +79,7 @@ pub fn grad(job: &Grad, common: &Common, observer: &mut dyn Observer) -> Result<
         None => probe(graph, batch, &job.shapes),
     };
     let made = gradient_graph(graph, &wrt, job.seed, &feed, &runtime)?;
+    tell_fallback(&runtime, observer);
     if let Some((size, reason)) = &made.fixed {
         observer.warning(&format!("the batch is fixed at {size}: {reason}"));
     }

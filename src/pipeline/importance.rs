@@ -1,6 +1,6 @@
 //! One pass over one data set, saved as a profile; stopped at any moment, it can go on.
 
-use super::{Common, Error, Observer, Opened, check_target, data_files, open, runtime};
+use super::{Common, Error, Observer, Opened, check_target, data_files, open, runtime, tell_fallback};
 use crate::data::DataSet;
 use crate::error::Kind;
 use crate::importance::{Done, Importance, Origin, Profile, Progress, Run, Settings, Shard, shard_samples};
@@ -74,6 +74,7 @@ pub fn importance(job: &ProfileJob, common: &Common, observer: &mut dyn Observer
         done = saved;
     }
     pass(job, &mut engine, &set, &run, &mut done, observer)?;
+    tell_fallback(&runtime, observer);
     let profile = Profile { sums: done.sums, origin: run.origin };
     write_streamed(&job.output, &|out| profile.write(out))?;
     for path in [place, spare_path(&job.output)] {
@@ -88,12 +89,13 @@ fn this_run(job: &ProfileJob, opened: &Opened, set: &DataSet, runtime: &Runtime,
     let names: Vec<&str> = opened.weights.iter().map(|name| &**name).collect();
     let digest = format!("{:x}", Sha256::digest(names.join("\0")));
     let info = runtime.info();
+    let tf32 = if info.allow_tf32 { ", TensorFloat-32 allowed" } else { "" };
     let (model, data) = (opened.model.sha256(), set.sha256().to_string());
     let whole = Origin::whole(&job.settings, batch_size, opened.output_names(), model, data);
     Run {
         origin: Origin { shard: job.shard, ..whole },
         weights: format!("{} tensors, digest {}", names.len(), &digest[..16]),
-        runtime: format!("{} {}, {}", info.name, info.version, info.provider),
+        runtime: format!("{} {}, {}{tf32}", info.name, info.version, info.provider),
         version: Tool::this().version,
     }
 }

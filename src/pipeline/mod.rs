@@ -107,6 +107,13 @@ fn runtime(common: &Common, observer: &mut dyn Observer) -> Result<Runtime, Erro
     Ok(runtime)
 }
 
+/// Says that the CPU took over from the GPU, where it did after the runtime was opened.
+fn tell_fallback(runtime: &Runtime, observer: &mut dyn Observer) {
+    if let Some(reason) = runtime.fallback() {
+        observer.warning(&reason);
+    }
+}
+
 /// One pass of an engine over a data set, with progress and new warnings passed on.
 fn pass(engine: &mut Importance, data: &DataSet, stage: &str, observer: &mut dyn Observer) -> Result<Sums, Error> {
     let known = engine.warnings().len();

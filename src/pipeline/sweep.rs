@@ -2,7 +2,7 @@
 
 use super::rewrite::{largest_ratio, rewrite};
 use super::sources::{Measured, Reference, Sources};
-use super::{Common, Error, Observer, runtime};
+use super::{Common, Error, Observer, runtime, tell_fallback};
 use crate::importance::Settings;
 use crate::report::sweep::{FORMAT, Point, Sweep};
 use crate::report::{Tool, Validation, json};
@@ -49,7 +49,8 @@ pub fn sweep(job: &SweepJob, common: &Common, observer: &mut dyn Observer) -> Re
     let alphas = if alphas.is_empty() { grid(highest) } else { alphas };
     let grid = alphas.iter().flat_map(|&alpha| lambdas.iter().map(move |&lambda| (alpha, lambda)));
     let (points, total_weights) = points(&sources, &measured, grid, &runtime, observer)?;
-    let mut warnings = [runtime.warnings(), &measured.warnings].concat();
+    tell_fallback(&runtime, observer);
+    let mut warnings = [runtime.warnings(), measured.warnings.clone()].concat();
     let mut warn = |text: &str| {
         observer.warning(text);
         warnings.push(text.to_string());

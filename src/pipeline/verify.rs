@@ -62,7 +62,7 @@ pub fn validate(
     let retain_set = pair.retain.as_ref().map(|path| opened.data(path, common)).transpose()?;
     observer.stage("validating", 0);
     let mut found = verify(&opened, &pair.new, &forget_set, retain_set.as_ref(), common, checks, &runtime)?;
-    found.warnings.splice(0..0, runtime.warnings().iter().cloned());
+    found.warnings.splice(0..0, runtime.warnings());
     Ok(found)
 }
 

@@ -1,10 +1,13 @@
 //! Running a graph: ONNX Runtime from a shared library, or the embedded tract, behind one trait.
 
 mod assignment;
+pub mod cuda;
 pub mod install;
 pub mod locate;
 mod onnxruntime;
 mod tract;
+
+pub use assignment::Assignment;
 
 use crate::error::Kind;
 use crate::graph::{Graph, Name, to_model_proto};
@@ -87,13 +90,16 @@ pub struct RuntimeOptions {
     pub device: DeviceChoice,
     /// Threads inside an operator; 0 takes one per core.
     pub threads: usize,
+    /// Products in TensorFloat-32 on the GPU: faster, with 10 bits of mantissa in place of 23.
+    pub allow_tf32: bool,
     /// Path of the ONNX Runtime library; searched for where absent.
     pub library: Option<PathBuf>,
 }
 
 impl Default for RuntimeOptions {
     fn default() -> Self {
-        RuntimeOptions { runtime: RuntimeChoice::Auto, device: DeviceChoice::Auto, threads: 0, library: None }
+        let (runtime, device) = (RuntimeChoice::Auto, DeviceChoice::Auto);
+        RuntimeOptions { runtime, device, threads: 0, allow_tf32: false, library: None }
     }
 }
 
@@ -105,8 +111,23 @@ pub struct RuntimeInfo {
     pub version: String,
     /// Execution provider: `CPUExecutionProvider`, `CUDAExecutionProvider`, or `tract` itself.
     pub provider: String,
+    /// `cpu`, or `cuda:N`.
+    pub device: String,
+    /// Whether products in TensorFloat-32 were allowed; on the CPU there are none.
+    pub allow_tf32: bool,
     /// Path of the library; none for the embedded runtime.
     pub library: Option<PathBuf>,
+    /// Where the nodes of all graphs that were run went, by ONNX Runtime's own record; empty for the embedded runtime.
+    pub assignment: Vec<Assignment>,
+}
+
+/// What lies around a runtime: what it could use, and what it would need for that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Surroundings {
+    /// Execution providers of this build of ONNX Runtime.
+    pub providers: Vec<String>,
+    /// None for the embedded runtime.
+    pub cuda: Option<cuda::Cuda>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +141,7 @@ pub enum SessionError {
     )]
     Library { path: PathBuf, reason: String },
     #[error(
-        "the CUDA execution provider cannot be used: {reason}. Use --device cpu, or install ONNX Runtime's GPU build with CUDA and cuDNN"
+        "the CUDA execution provider cannot be used: {reason}. Run 'onnx-unlearn runtime show' to see what is missing, or use --device cpu"
     )]
     Cuda { reason: String },
     #[error("--device cuda needs ONNX Runtime; the embedded tract runtime has no GPU")]
@@ -185,8 +206,16 @@ impl Runtime {
     }
 
     /// What happened that the user should know.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.iter().cloned().chain(self.fallback()).collect()
+    }
+
+    /// Why the CPU took over after a graph had been refused by the GPU.
+    pub fn fallback(&self) -> Option<String> {
+        match &self.backend {
+            Backend::OnnxRuntime(backend) => backend.fallback(),
+            Backend::Tract => None,
+        }
     }
 
     /// Threads that may work at once; 0 is one for each core.
@@ -197,14 +226,22 @@ impl Runtime {
     pub fn info(&self) -> RuntimeInfo {
         match &self.backend {
             Backend::OnnxRuntime(backend) => backend.info(),
-            Backend::Tract => tract::info(),
+            Backend::Tract => RuntimeInfo { allow_tf32: self.options.allow_tf32, ..tract::info() },
+        }
+    }
+
+    pub fn surroundings(&self) -> Surroundings {
+        match &self.backend {
+            Backend::OnnxRuntime(backend) => backend.surroundings(),
+            Backend::Tract => Surroundings::default(),
         }
     }
 
     /// Makes a graph ready to run. `kinds` gives the types and shapes of outputs where they are known.
+    /// Under `Auto`, a graph that CUDA does not take whole moves this and all later ones to the CPU.
     ///
     /// # Errors
-    /// The runtime refuses the graph; with CUDA, also when an operator that does the work is not on the GPU.
+    /// The runtime refuses the graph; where CUDA was asked for, also when an operator that does the work is not on it.
     pub fn session(&self, graph: &Graph, kinds: &Kinds) -> Result<Box<dyn Session>, SessionError> {
         self.prepare(graph, kinds, true)
     }

@@ -1,6 +1,9 @@
 //! ONNX Runtime, loaded from a shared library at run time.
 
-use super::{DeviceChoice, Feed, Output, RuntimeInfo, RuntimeOptions, Session, SessionError, assignment, locate};
+use super::assignment::{self, Assigned, Tally};
+use super::{
+    DeviceChoice, Feed, Output, RuntimeInfo, RuntimeOptions, Session, SessionError, Surroundings, cuda, locate,
+};
 use crate::graph::{Graph, Name, to_split_model_proto};
 use crate::tensor::{DType, Element};
 use crate::with_array;
@@ -13,11 +16,12 @@ use ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, Tensor
 use protobuf::Message;
 use std::borrow::Cow;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 const NAME: &str = "ONNX Runtime";
 /// The name under which a graph finds its larger constants.
 const CONSTANTS: &str = "constants";
+const CUDA: &str = "CUDAExecutionProvider";
 
 /// The environment is one per process: it is made by the first that needs it, from the library that one chose.
 static ENVIRONMENT: Mutex<Option<(ort::environment::Environment, PathBuf)>> = Mutex::new(None);
@@ -25,22 +29,35 @@ static ENVIRONMENT: Mutex<Option<(ort::environment::Environment, PathBuf)>> = Mu
 pub(super) struct OnnxRuntime {
     environment: ort::environment::Environment,
     library: PathBuf,
-    cuda: Option<u32>,
+    cuda: Option<Cuda>,
+    allow_tf32: bool,
+    /// Why the CPU took over from the GPU.
+    fallback: OnceLock<String>,
+    tally: Mutex<Tally>,
+}
+
+/// The GPU in use.
+struct Cuda {
+    device: u32,
+    /// A graph that it does not take whole is an error, not a reason for the CPU.
+    demanded: bool,
 }
 
 impl OnnxRuntime {
     pub(super) fn open(options: &RuntimeOptions) -> Result<(Self, Vec<String>), SessionError> {
         let (environment, library) = environment(options)?;
-        let mut runtime = OnnxRuntime { environment, library, cuda: None };
+        let (fallback, tally) = (OnceLock::new(), Mutex::default());
+        let mut runtime =
+            OnnxRuntime { environment, library, cuda: None, allow_tf32: options.allow_tf32, fallback, tally };
         let mut warnings = Vec::new();
         match options.device {
             DeviceChoice::Cpu => {}
             DeviceChoice::Cuda(device) => {
                 runtime.try_cuda(device).map_err(|reason| SessionError::Cuda { reason })?;
-                runtime.cuda = Some(device);
+                runtime.cuda = Some(Cuda { device, demanded: true });
             }
             DeviceChoice::Auto if runtime.has_cuda() => match runtime.try_cuda(0) {
-                Ok(()) => runtime.cuda = Some(0),
+                Ok(()) => runtime.cuda = Some(Cuda { device: 0, demanded: false }),
                 Err(reason) => warnings.push(format!("running on the CPU: CUDA cannot be used: {reason}")),
             },
             DeviceChoice::Auto => {}
@@ -52,12 +69,25 @@ impl OnnxRuntime {
         let version = ort::info().split("git-commit-id").next().unwrap_or_default();
         let version = version.split("ORT Build Info:").next().unwrap_or_default();
         let library_version = self.library.file_name().and_then(|n| n.to_str()).and_then(|n| n.split(".so.").nth(1));
+        let device = self.device();
         RuntimeInfo {
             name: "onnxruntime".into(),
             version: library_version.map_or_else(|| version.trim().to_string(), str::to_string),
-            provider: if self.cuda.is_some() { "CUDAExecutionProvider" } else { "CPUExecutionProvider" }.into(),
+            provider: if device.is_some() { CUDA } else { "CPUExecutionProvider" }.into(),
+            device: device.map_or("cpu".into(), |cuda| format!("cuda:{}", cuda.device)),
+            allow_tf32: self.allow_tf32,
             library: Some(self.library.clone()),
+            assignment: self.tally.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).list(),
         }
+    }
+
+    pub(super) fn fallback(&self) -> Option<String> {
+        self.fallback.get().cloned()
+    }
+
+    /// The GPU, until the CPU takes over.
+    fn device(&self) -> Option<&Cuda> {
+        self.cuda.as_ref().filter(|_| self.fallback.get().is_none())
     }
 
     fn has_cuda(&self) -> bool {
@@ -67,13 +97,25 @@ impl OnnxRuntime {
     /// Whether a session can be built on the GPU: the provider being compiled in says nothing of its libraries.
     fn try_cuda(&self, device: u32) -> Result<(), String> {
         if !self.has_cuda() {
-            return Err(format!("{} was built without it", self.library.display()));
+            return Err(format!(
+                "{} was built without it; 'onnx-unlearn runtime install --cuda' fetches a build that has it",
+                self.library.display()
+            ));
         }
-        self.on_cuda(device).map(|_| ())
+        let found = cuda::look(&self.library, &cuda::folders::of_machine(&self.library));
+        let failed = cuda::preload(&found);
+        let told = |error: String| [found.advice.clone(), failed.clone(), vec![error]].concat().join("; ");
+        self.on_cuda(device).map(|_| ()).map_err(told)
+    }
+
+    pub(super) fn surroundings(&self) -> Surroundings {
+        let providers = assignment::providers().unwrap_or_default();
+        Surroundings { providers, cuda: Some(cuda::on_this_machine(&self.library)) }
     }
 
     fn on_cuda(&self, device: u32) -> Result<SessionBuilder, String> {
-        let cuda = ep::CUDA::default().with_device_id(device as i32).with_tf32(false);
+        let number = i32::try_from(device).map_err(|_| format!("there is no device {device}"))?;
+        let cuda = ep::CUDA::default().with_device_id(number).with_tf32(self.allow_tf32);
         ort::session::Session::builder(&self.environment)
             .map_err(|e| e.to_string())?
             .with_execution_providers([cuda.build().error_on_failure()])
@@ -88,35 +130,80 @@ impl OnnxRuntime {
         optimise: bool,
     ) -> Result<Box<dyn Session>, SessionError> {
         let (model, constants) = to_split_model_proto(graph, kind, CONSTANTS);
-        let bytes = model.write_to_bytes().map_err(refusal)?;
-        let builder = match self.cuda {
-            Some(device) => self.on_cuda(device).map_err(|reason| SessionError::Cuda { reason })?,
-            None => ort::session::Session::builder(&self.environment).map_err(refusal)?,
+        let plan = Plan { bytes: model.write_to_bytes().map_err(refusal)?, constants, threads, optimise };
+        let on_cpu = || build(ort::session::Session::builder(&self.environment).map_err(refusal)?, &plan);
+        let (session, record) = match self.device() {
+            None => on_cpu()?,
+            Some(cuda) => {
+                let (built, reason) = settle(self.on_gpu(cuda.device, &plan), cuda.demanded, on_cpu)?;
+                if let Some(reason) = reason {
+                    let _ =
+                        self.fallback.set(format!("running on the CPU: CUDA does not take the whole graph: {reason}"));
+                }
+                built
+            }
         };
-        let level = if optimise { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
-        let mut builder = builder
-            .with_optimization_level(level)
-            .map_err(refusal)?
-            .with_intra_threads(threads)
-            .map_err(refusal)?
-            .with_memory_pattern(false)
-            .map_err(refusal)?
-            .with_flush_to_zero()
-            .map_err(refusal)?
-            // Waiting threads would otherwise take the processor from the accumulation between two runs.
-            .with_config_entry("session.force_spinning_stop", "1")
-            .map_err(refusal)?
-            .with_config_entry("session.record_ep_graph_assignment_info", "1")
-            .map_err(refusal)?;
-        if !constants.is_empty() {
-            builder = builder.with_external_initializer_file_in_memory(CONSTANTS, constants).map_err(refusal)?;
-        }
-        let session = builder.commit_from_memory(&bytes).map_err(refusal)?;
-        if self.cuda.is_some() {
-            prove_cuda(&session)?;
-        }
+        self.tally.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&record);
         Ok(Box::new(OrtSession { session }))
     }
+
+    fn on_gpu(&self, device: u32, plan: &Plan) -> Result<Built, SessionError> {
+        let failed = |reason| SessionError::Cuda { reason };
+        let (session, record) = build(self.on_cuda(device).map_err(failed)?, plan)?;
+        assignment::all_on(CUDA, &record).map_err(failed)?;
+        Ok((session, record))
+    }
+}
+
+/// A session and where its nodes went.
+type Built = (ort::session::Session, Vec<Assigned>);
+
+/// What was built on the GPU; where that failed and the GPU was not demanded, what is built on the CPU, and the reason.
+fn settle<T>(
+    on_gpu: Result<T, SessionError>,
+    demanded: bool,
+    on_cpu: impl FnOnce() -> Result<T, SessionError>,
+) -> Result<(T, Option<String>), SessionError> {
+    match on_gpu {
+        Ok(built) => Ok((built, None)),
+        Err(error) if demanded => Err(error),
+        Err(SessionError::Cuda { reason }) => Ok((on_cpu()?, Some(reason))),
+        Err(error) => Ok((on_cpu()?, Some(error.to_string()))),
+    }
+}
+
+/// What a session is built of.
+struct Plan {
+    /// The model, but for its larger constants.
+    bytes: Vec<u8>,
+    constants: Arc<[u8]>,
+    threads: usize,
+    optimise: bool,
+}
+
+fn build(builder: SessionBuilder, plan: &Plan) -> Result<Built, SessionError> {
+    let level = if plan.optimise { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
+    let mut builder = builder
+        .with_optimization_level(level)
+        .map_err(refusal)?
+        .with_intra_threads(plan.threads)
+        .map_err(refusal)?
+        .with_memory_pattern(false)
+        .map_err(refusal)?
+        .with_flush_to_zero()
+        .map_err(refusal)?
+        // Waiting threads would otherwise take the processor from the accumulation between two runs.
+        .with_config_entry("session.force_spinning_stop", "1")
+        .map_err(refusal)?
+        .with_config_entry("session.record_ep_graph_assignment_info", "1")
+        .map_err(refusal)?;
+    if !plan.constants.is_empty() {
+        let constants = plan.constants.clone();
+        builder = builder.with_external_initializer_file_in_memory(CONSTANTS, constants).map_err(refusal)?;
+    }
+    let session = builder.commit_from_memory(&plan.bytes).map_err(refusal)?;
+    let record = assignment::of(&session).map_err(refusal)?;
+    Ok((session, record))
 }
 
 fn environment(options: &RuntimeOptions) -> Result<(ort::environment::Environment, PathBuf), SessionError> {
@@ -138,19 +225,6 @@ fn environment(options: &RuntimeOptions) -> Result<(ort::environment::Environmen
     environment.set_log_level(ort::logging::LogLevel::Error);
     *shared = Some((environment.clone(), library.clone()));
     Ok((environment, library))
-}
-
-/// Every operator that does the work must be on the GPU; the runtime would move it to the CPU without a word.
-fn prove_cuda(session: &ort::session::Session) -> Result<(), SessionError> {
-    let record = assignment::of(session).map_err(|reason| SessionError::Cuda { reason })?;
-    let heavy =
-        |op: &str| ["Conv", "ConvTranspose", "MatMul", "Gemm", "FusedConv", "FusedMatMul", "FusedGemm"].contains(&op);
-    match record.iter().find(|n| heavy(&n.op) && n.provider != "CUDAExecutionProvider") {
-        Some(node) => Err(SessionError::Cuda {
-            reason: format!("{} '{}' was assigned to {}", node.op, crate::error::printable(&node.name), node.provider),
-        }),
-        None => Ok(()),
-    }
 }
 
 fn refusal(error: impl std::fmt::Display) -> SessionError {
@@ -199,5 +273,30 @@ fn read(value: &DynValue, index: usize) -> Result<Output<'_>, SessionError> {
         Some(TensorElementType::Uint8) => get::<u8>(value),
         Some(TensorElementType::Bool) => get::<bool>(value),
         other => Err(unsupported(other.map_or_else(|| "not a tensor".into(), |t| t.to_string()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu(reason: &str) -> Result<u8, SessionError> {
+        Err(SessionError::Cuda { reason: reason.into() })
+    }
+
+    #[test]
+    fn the_cpu_takes_over_where_the_gpu_was_not_demanded() {
+        assert_eq!(settle(Ok(1), false, || Ok(2)).unwrap(), (1, None));
+        let reason = "Gemm 'head' was assigned to CPUExecutionProvider";
+        assert_eq!(settle(gpu(reason), false, || Ok(2)).unwrap(), (2, Some(reason.into())));
+        // What the CPU refuses too is its own fault.
+        let refused = settle(gpu(reason), false, || Err::<u8, _>(refusal("no such operator")));
+        assert_eq!(refused.unwrap_err().to_string(), "ONNX Runtime refuses the graph: no such operator");
+    }
+
+    #[test]
+    fn a_gpu_that_was_demanded_is_no_matter_of_taste() {
+        let error = settle(gpu("Gemm 'head' was assigned to CPUExecutionProvider"), true, || Ok(2)).unwrap_err();
+        insta::assert_snapshot!(error, @"the CUDA execution provider cannot be used: Gemm 'head' was assigned to CPUExecutionProvider. Run 'onnx-unlearn runtime show' to see what is missing, or use --device cpu");
     }
 }

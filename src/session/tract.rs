@@ -16,7 +16,15 @@ use tract_onnx::prelude::{
 const NAME: &str = "tract";
 
 pub(super) fn info() -> RuntimeInfo {
-    RuntimeInfo { name: NAME.into(), version: "0.23.9".into(), provider: NAME.into(), library: None }
+    RuntimeInfo {
+        name: NAME.into(),
+        version: "0.23.9".into(),
+        provider: NAME.into(),
+        device: "cpu".into(),
+        allow_tf32: false,
+        library: None,
+        assignment: vec![],
+    }
 }
 
 pub(super) fn session(model: &ModelProto, optimise: bool) -> Result<Box<dyn Session>, SessionError> {

@@ -67,7 +67,7 @@ impl Problem {
 }
 
 pub fn open(runtime: RuntimeChoice) -> Result<Runtime, String> {
-    let options = RuntimeOptions { runtime, device: DeviceChoice::Cpu, threads: 1, library: None };
+    let options = RuntimeOptions { runtime, device: DeviceChoice::Cpu, threads: 1, ..RuntimeOptions::default() };
     Runtime::open(options).map_err(|e| e.to_string())
 }
 

@@ -54,7 +54,13 @@ fn check(graph: &Graph, set: &DataSet, objective: Objective, runtime: &Runtime, 
     for samples in [1, 2, 7] {
         let set = set.select(&(0..samples).collect::<Vec<_>>()).unwrap();
         let found = run(&open.graph, &feed(&set), runtime);
-        let settings = Settings { objective, reduction: Reduction::Batch, batch_size: Some(samples), signed: true, ..Default::default() };
+        let settings = Settings {
+            objective,
+            reduction: Reduction::Batch,
+            batch_size: Some(samples),
+            signed: true,
+            ..Default::default()
+        };
         let parameters = parameters(graph);
         let sums = Importance::new(runtime, graph, &parameters, settings).unwrap().run(&set, |_| ()).unwrap();
         for (name, expected) in &sums.weights {

@@ -2,6 +2,7 @@
 
 mod autograd;
 mod cli;
+mod cuda;
 mod data;
 mod gradient;
 mod kernels;

@@ -67,7 +67,7 @@ fn feed(inputs: &[(&str, Tensor)]) -> Feed {
 
 fn run(graph: &Graph, feed: &Feed) -> Vec<Tensor> {
     let (runtime, device) = (RuntimeChoice::OnnxRuntime, DeviceChoice::Cpu);
-    let runtime = Runtime::open(RuntimeOptions { runtime, device, threads: 1, library: None }).unwrap();
+    let runtime = Runtime::open(RuntimeOptions { runtime, device, threads: 1, ..RuntimeOptions::default() }).unwrap();
     runtime.observer(graph).unwrap().run(feed).unwrap()
 }
 

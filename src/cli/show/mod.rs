@@ -1,8 +1,10 @@
 //! Results as text that reads well at 80 columns.
 
 mod measured;
+mod runtime;
 
 pub use measured::{ProfileSummary, sweep};
+pub use runtime::{Shown, installed, runtime};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use onnx_unlearn::error::printable;
@@ -145,11 +147,6 @@ pub fn report(report: &Report, verbose: bool) -> String {
 fn runtime_line(info: &RuntimeInfo) -> String {
     let name = if info.name == "onnxruntime" { "ONNX Runtime" } else { &info.name };
     format!("{name} {}, {}", info.version, info.provider)
-}
-
-pub fn runtime(info: &RuntimeInfo) -> String {
-    let library = info.library.as_ref().map_or("embedded".into(), |path| path.display().to_string());
-    format!("{}\nlibrary: {library}\n", runtime_line(info))
 }
 
 fn validation(validation: &Validation) -> String {

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub fn runtime(choice: RuntimeChoice) -> Runtime {
-    let options = RuntimeOptions { runtime: choice, device: DeviceChoice::Cpu, threads: 1, library: None };
+    let options =
+        RuntimeOptions { runtime: choice, device: DeviceChoice::Cpu, threads: 1, ..RuntimeOptions::default() };
     Runtime::open(options).unwrap()
 }
 

@@ -86,8 +86,69 @@ fn a_device_that_is_not_there_is_refused() {
     if library.with_file_name("libonnxruntime_providers_cuda.so").exists() {
         return;
     }
-    home.fails(&format!("{FORGET} --device cuda"), 4, &["CUDA", "cannot be used", "--device cpu"]);
+    home.fails(
+        &format!("{FORGET} --device cuda"),
+        4,
+        &["CUDA", "cannot be used", "runtime install --cuda", "--device cpu"],
+    );
     home.fails(&format!("{FORGET} --device cuda:1"), 4, &["CUDA", "cannot be used"]);
     let report = home.json(&format!("{FORGET} --device auto"));
     assert_eq!(report["runtime"]["provider"], "CPUExecutionProvider");
+}
+
+#[test]
+fn the_report_tells_where_the_nodes_ran() {
+    let home = Home::small();
+    let report = home.json(&format!("{FORGET} --device cpu"));
+    super::schema::assert_report(&report);
+    let runtime = &report["runtime"];
+    assert_eq!((&runtime["device"], &runtime["allow_tf32"]), (&"cpu".into(), &false.into()));
+    let assignment = runtime["assignment"].as_array().unwrap();
+    assert_eq!(assignment.len(), 1, "{assignment:?}");
+    assert_eq!(assignment[0]["provider"], "CPUExecutionProvider");
+    let count = |key: &str| assignment[0][key].as_u64().unwrap();
+    assert!(count("products") > 0 && count("nodes") > count("products"), "{assignment:?}");
+    let allowed = home.json(&format!("{FORGET} --device cpu --allow-tf32"));
+    assert_eq!(allowed["runtime"]["allow_tf32"], true);
+    let tract = home.json(&format!("{FORGET} --runtime tract"));
+    assert_eq!((&tract["runtime"]["device"], &tract["runtime"]["assignment"]), (&"cpu".into(), &serde_json::json!([])));
+}
+
+#[test]
+fn devices_are_told_by_their_number() {
+    let home = Home::small();
+    for device in ["cuda:", "cuda:x", "cuda:-1", "cuda:1.5", "gpu", "cpu:0"] {
+        let found = home.run(&format!("{FORGET} --device {device}"));
+        assert_eq!(found.code, 2, "{found:?}");
+    }
+}
+
+#[test]
+fn what_would_be_used_is_shown() {
+    let home = Home::small();
+    let shown = home.json("runtime show");
+    assert!(shown["providers"].as_array().unwrap().iter().any(|p| p == "CPUExecutionProvider"), "{shown}");
+    assert!(shown["cuda"]["libraries"].is_array() && shown["cuda"]["advice"].is_array(), "{shown}");
+    let text = home.ok("runtime show");
+    assert!(text.contains("providers: ") && text.contains("library: "), "{text}");
+    if shown["cuda"]["provider"].is_null() {
+        assert!(text.contains("runtime install --cuda"), "{text}");
+    }
+}
+
+/// A wheel of the right name that is another file is refused, and what was there stays.
+#[test]
+fn a_wheel_with_another_hash_is_not_installed() {
+    let home = Home::new();
+    home.write("onnxruntime_gpu-1.31.1-cp311-cp311-manylinux_2_28_x86_64.whl", "no wheel");
+    for line in ["runtime install --find-links . --to here", "runtime install --cuda --find-links . --to here"] {
+        let found = home.run(line);
+        assert_eq!((found.code, found.out.as_str()), (6, ""), "{found:?}");
+        assert_message(&found.err, &["installing ONNX Runtime", "onnxruntime"], line);
+        assert!(!home.path("here").exists());
+    }
+    let usage = home.run("runtime install --system-cuda --to here");
+    assert_eq!(usage.code, 2, "{usage:?}");
+    let usage = home.run("runtime install --cuda 11 --to here");
+    assert!(usage.code == 2 && usage.err.contains("13 or 12"), "{usage:?}");
 }
