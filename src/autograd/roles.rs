@@ -1,6 +1,6 @@
 //! Which constants are weights: those read by an operator in a role that training would fit.
 
-use super::rules::{self, Gradient};
+use super::rules;
 use crate::error::{Kind, printable};
 use crate::graph::{Graph, Name, Node, nodes_within};
 use crate::tensor::Tensor;
@@ -178,8 +178,11 @@ const MOVES: [&str; 11] = [
 /// Operators that write into some places of a value.
 const FILLS: [&str; 3] = ["ScatterElements", "ScatterND", "Where"];
 
-/// The roles in which a constant is read, and its other uses; both through operators that only move elements, and
-/// through those that have a gradient and compute with constants alone.
+/// Functions that keep a weight within bounds: a gate, a temperature.
+const BOUNDS: [&str; 5] = ["Clip", "Exp", "Sigmoid", "Softplus", "Tanh"];
+
+/// The roles in which a constant is read, and its other uses; both through operators that only move or bound
+/// elements, and through those that put constants together.
 fn uses(name: &Name, graph: &Graph, readers: &Readers, known: &BTreeSet<Name>) -> (Vec<&'static str>, Vec<String>) {
     let (mut roles, mut others, mut queue) = (Vec::new(), Vec::new(), vec![name]);
     while let Some(value) = queue.pop() {
@@ -187,15 +190,14 @@ fn uses(name: &Name, graph: &Graph, readers: &Readers, known: &BTreeSet<Name>) -
             others.push("an output of the model".to_string());
         }
         for &(node, slot) in readers.get(value).map(Vec::as_slice).unwrap_or_default() {
-            let moves = slot == 0 && node.domain.is_empty() && MOVES.contains(&node.op.as_str());
-            let row = rules::find(node, graph.opset());
-            let flows = row.is_some_and(|row| matches!(row.gradient, Gradient::Rule(_) | Gradient::Rewrite(_)));
+            let passes = MOVES.contains(&node.op.as_str()) || BOUNDS.contains(&node.op.as_str());
+            let role = rules::find(node, graph.opset()).and_then(|row| row.role(slot));
             let of_constants = node.outputs.iter().flatten().all(|output| known.contains(output));
             if of_constants && FILLS.contains(&node.op.as_str()) {
                 others.push(printable(&format!("{} of constants alone, as masks are made", node.op)));
                 continue;
             }
-            if moves || (flows && of_constants) {
+            if (slot == 0 && node.domain.is_empty() && passes) || (of_constants && role == Some("token")) {
                 queue.extend(node.outputs.iter().flatten());
                 continue;
             }
@@ -206,7 +208,7 @@ fn uses(name: &Name, graph: &Graph, readers: &Readers, known: &BTreeSet<Name>) -
                 others.extend(rest);
                 continue;
             }
-            match row.and_then(|row| row.role(slot)) {
+            match role {
                 Some(role) => roles.push(role),
                 None if node.op == "BatchNormalization" => others.push("running statistics".into()),
                 None => others.push(printable(&format!("input {slot} of {}", node.op))),
