@@ -1,7 +1,7 @@
 //! One pass over a data set, batch by batch.
 
 use super::contract::{Power, Values, accumulate};
-use super::memory::{Need, limit};
+use super::memory::{Need, limit, resident};
 use super::{ImportanceError, Shard, Sums};
 use crate::autograd::objective::{ONE_HOT, Objective, SAMPLE_WEIGHT};
 use crate::autograd::{Backward, Reduction, Weight, check_rules, differentiate};
@@ -72,8 +72,9 @@ pub struct Importance<'a> {
     engines: BTreeMap<usize, Engine>,
     /// The batch size in use, once one is known.
     size: Option<usize>,
-    /// Bytes that the process may take.
+    /// Bytes that the process may take, and that it had before the first pass.
     limit: Option<u64>,
+    before: u64,
     warnings: Vec<String>,
 }
 
@@ -97,8 +98,10 @@ impl<'a> Importance<'a> {
         check_rules(graph, parameters)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(runtime.threads()).build();
         let pool = pool.map_err(|e| ImportanceError::Threads(e.to_string()))?;
-        let (pool, engines, limit) = (Arc::new(pool), BTreeMap::new(), limit(settings.memory));
-        Ok(Importance { runtime, graph, parameters, settings, pool, engines, size: None, limit, warnings: vec![] })
+        let (pool, engines) = (Arc::new(pool), BTreeMap::new());
+        let (limit, before) = (limit(settings.memory), resident());
+        let (size, warnings) = (None, vec![]);
+        Ok(Importance { runtime, graph, parameters, settings, pool, engines, size, limit, before, warnings })
     }
 
     /// What happened that the user should know.
@@ -211,7 +214,11 @@ impl<'a> Importance<'a> {
         let total: usize = facts.kinds.values().map(bytes).sum::<usize>().saturating_sub(constants);
         let most = (AUTO_BYTES / total.max(1)).clamp(1, AUTO_MOST);
         let Settings { objective, reduction, .. } = self.settings;
-        let need = Need::of(&differentiate(specialised, self.parameters, objective, reduction)?, self.settings.passes);
+        let need = Need::of(
+            &differentiate(specialised, self.parameters, objective, reduction)?,
+            self.settings.passes,
+            self.before,
+        );
         Ok(need.batch(self.limit).min(most))
     }
 
@@ -222,7 +229,7 @@ impl<'a> Importance<'a> {
             let specialised = specialise(self.graph, self.parameters, &feed, size, self.runtime)?;
             let (objective, reduction) = (self.settings.objective, self.settings.reduction);
             let backward = differentiate(specialised, self.parameters, objective, reduction)?;
-            Need::of(&backward, self.settings.passes).check(size, self.limit)?;
+            Need::of(&backward, self.settings.passes, self.before).check(size, self.limit)?;
             let session = match backward.graph.outputs.is_empty() {
                 true => None,
                 false => Some(self.runtime.session(&backward.graph, &backward.kinds)?),

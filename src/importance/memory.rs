@@ -11,6 +11,8 @@ const CONSTANTS: f64 = 2.4;
 const VALUES: f64 = 1.4;
 /// Bytes of the runtime itself, and of what the kernels pack.
 const BESIDES: f64 = 64e6;
+/// The share of the room beside the model that a batch chosen by itself is meant to fill.
+const ROOM: f64 = 0.85;
 /// Of what is free, the share that is taken where no limit is given.
 const SHARE: f64 = 0.8;
 
@@ -23,12 +25,13 @@ pub(super) struct Need {
 }
 
 impl Need {
-    /// Of a backward graph that is not yet a session, whose sums are kept for so many passes.
-    pub fn of(backward: &Backward, passes: usize) -> Need {
+    /// Of a backward graph that is not yet a session, whose sums are kept for so many passes, beside what the process
+    /// had before.
+    pub fn of(backward: &Backward, passes: usize, before: u64) -> Need {
         let constants: usize = backward.graph.constants.values().map(|t| t.len() * t.dtype().size()).sum();
         let weights: usize = backward.weights.iter().map(|w| w.shape.iter().product::<usize>()).sum();
         let sums = 8.0 * (weights * passes) as f64;
-        let fixed = resident() as f64 + BESIDES + CONSTANTS * constants as f64 + sums;
+        let fixed = before as f64 + BESIDES + CONSTANTS * constants as f64 + sums;
         Need { fixed, sample: VALUES * alive(backward) as f64 / backward.batch as f64 }
     }
 
@@ -36,17 +39,19 @@ impl Need {
         (self.fixed + self.sample * batch as f64) as u64
     }
 
-    /// The largest batch that fits; at least one.
+    /// The largest batch that fits, with some room for what one sample does not tell; at least one.
     pub fn batch(&self, limit: Option<u64>) -> usize {
         let room = limit.map_or(f64::INFINITY, |limit| limit as f64 - self.fixed);
-        (room / self.sample.max(1.0)).max(1.0) as usize
+        (ROOM * room / self.sample.max(1.0)).max(1.0) as usize
     }
 
     /// # Errors
-    /// A batch needs more than `limit`.
+    /// A batch needs more than `limit`, by more than the tenth to which this is an estimate.
     pub fn check(&self, batch: usize, limit: Option<u64>) -> Result<(), ImportanceError> {
         match (limit, self.bytes(batch)) {
-            (Some(limit), need) if need > limit => Err(ImportanceError::Memory { need, limit, batch }),
+            (Some(limit), need) if need > limit.saturating_add(limit / 10) => {
+                Err(ImportanceError::Memory { need, limit, batch })
+            }
             _ => Ok(()),
         }
     }
@@ -83,7 +88,7 @@ pub(super) fn limit(asked: Option<u64>) -> Option<u64> {
 }
 
 /// Bytes that this process has in memory; 0 where the system does not tell.
-fn resident() -> u64 {
+pub(super) fn resident() -> u64 {
     status("/proc/self/status", "VmRSS:").unwrap_or(0)
 }
 
@@ -106,13 +111,12 @@ mod tests {
 
     #[test]
     fn the_batch_follows_the_limit() {
-        assert_eq!(NEED.batch(Some(1100)), 10);
+        assert_eq!(NEED.batch(Some(1100)), 8);
         assert_eq!(NEED.batch(Some(900)), 1);
         assert_eq!(NEED.bytes(10), 1100);
         assert!(NEED.check(10, Some(1100)).is_ok() && NEED.check(10, None).is_ok());
-        assert!(matches!(
-            NEED.check(11, Some(1100)),
-            Err(ImportanceError::Memory { need: 1110, limit: 1100, batch: 11 })
-        ));
+        assert!(NEED.check(21, Some(1100)).is_ok());
+        let refused = NEED.check(22, Some(1100));
+        assert!(matches!(refused, Err(ImportanceError::Memory { need: 1220, limit: 1100, batch: 22 })));
     }
 }

@@ -10,7 +10,7 @@ use ndarray::ArrayD;
 /// Samples of the forget set that the effect is measured on.
 const SAMPLES: usize = 32;
 /// Tensors whose effect is measured: those with the largest effect to first order.
-const TENSORS: usize = 12;
+const TENSORS: usize = 24;
 
 /// Measures for each changed tensor how far the outputs on the forget set move when it alone is
 /// dampened, relative to the move when all are (root mean squares), and notes it in `change`.
