@@ -13,6 +13,7 @@ use crate::specialise::samples::SampleAxis;
 use crate::tensor::{DType, Element, Tensor};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar};
+use pulp::Arch;
 use std::collections::BTreeMap;
 
 /// What of a sample's gradient is added up.
@@ -137,7 +138,7 @@ pub fn accumulate(
     }
     match double {
         true => accumulate_as::<f64>(weight, batch, &own, power, total),
-        false if fused::accumulate(weight, batch, &own, power, total)? => Ok(()),
+        false if fused::accumulate(Arch::new(), weight, batch, &own, power, total)? => Ok(()),
         false => accumulate_as::<f32>(weight, batch, &own, power, total),
     }
 }
@@ -168,19 +169,18 @@ fn accumulate_as<T: Real>(
         let samples = (0..if apart { batch } else { 1 }).map(|sample| Part { sample, batch });
         return samples.into_iter().try_for_each(|part| part.add_rows::<T>(indices, dy, *rows, values, power, total));
     }
+    let moves = |one: &Use| moved(&one.views).then(|| places(&weight.shape, &one.views));
+    let uses: Vec<_> = weight.uses.iter().map(|one| (&one.contraction, moves(one))).collect();
     let mut scratch = vec![T::zero(); total.len()];
     for sample in 0..if apart { batch } else { 1 } {
-        for (index, one) in weight.uses.iter().enumerate() {
-            if index == 0 {
-                scratch.fill(T::zero());
-            }
-            let part = Part { sample, batch };
-            match moved(&one.views) {
-                false => part.add::<T>(&one.contraction, values, &mut scratch)?,
-                true => {
-                    let places = places(&weight.shape, &one.views);
+        scratch.fill(T::zero());
+        let part = Part { sample, batch };
+        for (contraction, places) in &uses {
+            match places {
+                None => part.add::<T>(contraction, values, &mut scratch)?,
+                Some(places) => {
                     let mut seen = vec![T::zero(); places.len()];
-                    part.add::<T>(&one.contraction, values, &mut seen)?;
+                    part.add::<T>(contraction, values, &mut seen)?;
                     places.iter().zip(seen).for_each(|(&place, g)| scratch[place] += g);
                 }
             }

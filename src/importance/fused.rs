@@ -23,16 +23,6 @@ const CACHED: usize = 1 << 18;
 /// # Errors
 /// As [`super::accumulate`].
 pub(super) fn accumulate(
-    weight: &Weight,
-    batch: usize,
-    values: &Values,
-    power: Power,
-    total: &mut [f64],
-) -> Result<bool, ImportanceError> {
-    accumulate_on(Arch::new(), weight, batch, values, power, total)
-}
-
-fn accumulate_on(
     arch: Arch,
     weight: &Weight,
     batch: usize,
@@ -54,7 +44,7 @@ fn accumulate_on(
         let mut seen = vec![0.0; places.len()];
         let uses = vec![Use { contraction: contraction.clone(), views: vec![] }];
         let straight = Weight { name: weight.name.clone(), shape: places.shape().to_vec(), uses };
-        let did = accumulate_on(arch, &straight, batch, values, power, &mut seen)?;
+        let did = accumulate(arch, &straight, batch, values, power, &mut seen)?;
         places.iter().zip(seen).for_each(|(&place, sum)| total[place] += sum);
         return Ok(did);
     }
@@ -256,7 +246,7 @@ mod tests {
         let weight = Weight { name: "w".into(), shape, uses: vec![Use { contraction, views: vec![] }] };
         let sums = |arch| {
             let mut total = vec![0.0; weight.shape.iter().product()];
-            let did = accumulate_on(arch, &weight, batch, &values, Power::Absolute, &mut total);
+            let did = accumulate(arch, &weight, batch, &values, Power::Absolute, &mut total);
             assert!(did.is_ok_and(|did| did));
             total
         };
