@@ -187,7 +187,7 @@ pub fn gradients(specialised: Specialised, wrt: &BTreeSet<Name>, seed: Seed) -> 
     let forward = driver.tape.graph.nodes.clone();
     let (seeds, given) = match seed {
         Seed::Mean(objective) => {
-            let weight = objective::mean_weights(&mut driver.tape);
+            let weight = objective::mean_weight(&mut driver.tape, &outputs);
             (objective::seeds(&mut driver.tape, &outputs, objective, &weight)?, BTreeMap::new())
         }
         Seed::Input => {
@@ -404,6 +404,14 @@ impl Driver {
 }
 
 impl Backward {
+    /// Makes a value that the graph computes one of its outputs.
+    pub fn show(&mut self, value: &Name) {
+        let computed = self.graph.nodes.iter().any(|n| n.outputs.iter().flatten().any(|o| o == value));
+        if computed && !self.graph.outputs.contains(value) {
+            self.graph.outputs.push(value.clone());
+        }
+    }
+
     /// Removes what no contraction needs, but keeps constants that contractions read directly.
     fn prune(&mut self) {
         let direct: BTreeSet<Name> = self

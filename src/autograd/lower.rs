@@ -1,36 +1,47 @@
 //! Weight gradients in standard operators, for weights that are themselves computed. They are sums over
 //! the batch: samples cannot be told apart in them.
 
+use super::tape::Cut;
 use super::{ConvGeometry, Tape};
 use crate::graph::{Name, attribute};
 use crate::tensor::DType;
 
 /// `Lᵀ R`, the rows of both being all leading axes, as a value of the given shape.
 pub(super) fn product(tape: &mut Tape, left: &Name, right: &Name, shape: &[usize]) -> Name {
-    let [left, right] = [left, right].map(|x| {
-        let columns = *tape.shape(x).last().unwrap_or(&1);
-        let rows = tape.shape(x).iter().product::<usize>() / columns.max(1);
-        tape.reshape(x, &[rows, columns])
-    });
-    let kind = (tape.dtype(&left), vec![tape.shape(&left)[1], tape.shape(&right)[1]]);
-    let product = tape.node("Gemm", &[&left, &right], vec![attribute("transA", 1)], kind);
+    let (from, to) = (tape.shape(left), tape.shape(right));
+    let columns = [&from, &to].map(|shape| shape.last().copied().unwrap_or(1));
+    let product = match from.len() {
+        rank @ 3.. if from[..rank - 1] == to[..to.len() - 1] => {
+            let rows: String = ('a'..='z').filter(|letter| !"lr".contains(*letter)).take(rank - 1).collect();
+            tape.einsum(&format!("{rows}l,{rows}r->lr"), &[left, right], &columns)
+        }
+        _ => {
+            let count = from.iter().product::<usize>() / columns[0].max(1);
+            let left = tape.reshape(left, &[count, columns[0]]);
+            let right = tape.reshape(right, &[count, columns[1]]);
+            let kind = (tape.dtype(&left), columns.to_vec());
+            tape.node("Gemm", &[&left, &right], vec![attribute("transA", 1)], kind)
+        }
+    };
     tape.reshape(&product, shape)
 }
 
 /// `dW[m, c, k] = Σ over n, p of dY[n, m, p] X[n, c, s p + d k - pad]`: a convolution of the samples as
 /// channels, whose strides and dilations are exchanged.
 pub(super) fn conv(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry) -> Name {
-    let (mut x, output) = (x.clone(), tape.shape(dy)[2..].to_vec());
-    let mut end = Vec::new();
-    for (axis, &positions) in output.iter().enumerate() {
-        let size = tape.shape(&x)[axis + 2] as i64;
-        let reach = (positions - 1) * geometry.strides[axis] + geometry.dilations[axis] * (geometry.kernel[axis] - 1);
-        let beyond = (reach + 1) as i64 - size - geometry.pads[axis] as i64;
-        if beyond < 0 {
-            x = tape.slice(&x, axis + 2, 0, (size + beyond) as usize);
-        }
+    if let Some(dw) = one_tap(tape, x, dy, geometry) {
+        return dw;
+    }
+    let output = tape.shape(dy)[2..].to_vec();
+    let (mut cuts, mut end) = (Vec::new(), Vec::new());
+    for (i, &positions) in output.iter().enumerate() {
+        let size = tape.shape(x)[i + 2] as i64;
+        let reach = (positions - 1) * geometry.strides[i] + geometry.dilations[i] * (geometry.kernel[i] - 1);
+        let beyond = (reach + 1) as i64 - size - geometry.pads[i] as i64;
+        cuts.push(Cut { axis: i + 2, start: 0, end: (size + beyond.min(0)) as usize, step: 1 });
         end.push(beyond.max(0));
     }
+    let x = tape.slices(x, &cuts);
     let channels = tape.shape(&x)[1] / geometry.group;
     let x = channels_first(tape, &x, geometry.group);
     let dy = swapped(tape, dy);
@@ -45,6 +56,20 @@ pub(super) fn conv(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry
     let kind = (tape.dtype(&dy), shape);
     let dw = tape.node("Conv", &[&x, &dy], attributes, kind);
     swapped(tape, &dw)
+}
+
+/// The weight gradient of a kernel of one tap: the product over samples and positions.
+fn one_tap(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry) -> Option<Name> {
+    if geometry.group != 1 || geometry.kernel.iter().any(|&k| k != 1) || geometry.pads.iter().any(|&p| p != 0) {
+        return None;
+    }
+    let (from, to) = (tape.shape(x), tape.shape(dy));
+    let cut = |(i, &step): (usize, &usize)| Cut { axis: i + 2, start: 0, end: (to[i + 2] - 1) * step + 1, step };
+    let cuts: Vec<Cut> = geometry.strides.iter().enumerate().map(cut).collect();
+    let x = tape.slices(x, &cuts);
+    let positions = ["", "x", "xy", "xyz"].get(geometry.kernel.len())?;
+    let dw = tape.einsum(&format!("nm{positions},nc{positions}->mc"), &[dy, &x], &[to[1], from[1]]);
+    Some(tape.reshape(&dw, &[&[to[1], from[1]], &geometry.kernel[..]].concat()))
 }
 
 /// The first two axes exchanged.

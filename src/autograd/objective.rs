@@ -60,11 +60,11 @@ pub(super) fn weights(tape: &mut Tape) -> Name {
     tape.input("sample_weight", DType::F32, &[batch])
 }
 
-/// Weights of the samples that make the sum a mean over the batch, shape `[batch]`.
-pub(super) fn mean_weights(tape: &mut Tape) -> Name {
+/// One weight for all samples, which makes the sum a mean over the batch, shape `[]`.
+pub(super) fn mean_weight(tape: &mut Tape, outputs: &[Name]) -> Name {
     let batch = tape.batch();
-    let one = tape.constant_floats(DType::F64, ndarray::arr1(&[1.0 / batch as f64]).into_dyn());
-    tape.expand(&one, &[batch])
+    let dtype = outputs.first().map_or(DType::F32, |output| tape.dtype(output));
+    tape.constant_floats(dtype, ndarray::arr0(1.0 / batch as f64).into_dyn())
 }
 
 /// An input for the gradient of each output, of its type and shape.
@@ -86,7 +86,8 @@ fn check_float(tape: &Tape, output: &Name) -> Result<DType, GradError> {
     }
 }
 
-/// The gradient of the weighted sum of the objective over the batch, for each output. `weight` has shape `[batch]`.
+/// The gradient of the weighted sum of the objective over the batch, for each output. `weight` has shape `[batch]`, or
+/// `[]` where it is the same for all samples.
 ///
 /// # Errors
 /// An output that is not floating point; for objectives over classes, one that is not `[batch, classes]`.
@@ -106,16 +107,15 @@ pub(super) fn seeds(
             return Err(GradError::Objective { objective, name, shape });
         }
     }
-    let weight = tape.reshape(weight, &[1, batch, 1]);
     let factor = match objective {
-        Objective::SquaredL2 => tape.scale(&weight, 2.0),
-        Objective::L2 => over_norm(tape, &weight, outputs),
-        _ => weight,
+        Objective::L2 => over_norm(tape, weight, outputs),
+        _ => weight.clone(),
     };
     let mut seeds = Vec::new();
     for output in outputs {
         let gradient = match objective {
-            Objective::SquaredL2 | Objective::L2 => output.clone(),
+            Objective::SquaredL2 => tape.scale(output, 2.0),
+            Objective::L2 => output.clone(),
             Objective::Probability => probability(tape, output),
             Objective::Top => top(tape, output),
             Objective::Fisher => cross_entropy(tape, output),
@@ -139,37 +139,51 @@ fn by_sample(tape: &Tape, value: &Name) -> Option<[usize; 3]> {
     Some([len / (batch * after).max(1), batch, after])
 }
 
-/// A gradient times a factor `[1, batch, 1]` for each sample.
+/// A gradient times a factor for each sample, shape `[batch]`, or for all of them, shape `[]`.
 fn weigh(tape: &mut Tape, gradient: &Name, factor: &Name) -> Name {
-    let (dtype, shape) = (tape.dtype(gradient), tape.shape(gradient));
+    let (dtype, shape, batch) = (tape.dtype(gradient), tape.shape(gradient), tape.batch());
     let factor = tape.cast(factor, dtype);
+    let one = tape.rank(&factor) == 0;
+    let shared = tape.facts.layout(gradient) == Layout::Shared;
+    // A value that is the same for all samples counts for each of them.
+    if one && shared && batch > 1 {
+        let total = tape.scale(&factor, batch as f64);
+        return tape.mul(gradient, &total);
+    }
+    if one {
+        return tape.mul(gradient, &factor);
+    }
+    if let Some(found) = tape.facts.sample_axis(gradient).filter(|found| (found.outer, found.inner) == (1, 1)) {
+        let mut aligned = vec![1; shape.len()];
+        aligned[found.axis] = batch;
+        let factor = tape.reshape(&factor, &aligned);
+        return tape.mul(gradient, &factor);
+    }
     match by_sample(tape, gradient) {
         Some(view) => {
             let rows = tape.reshape(gradient, &view);
+            let factor = tape.reshape(&factor, &[1, batch, 1]);
             let product = tape.mul(&rows, &factor);
             tape.reshape(&product, &shape)
         }
-        // A value that is the same for all samples counts for each of them.
         None => {
-            let total = match tape.facts.layout(gradient) {
-                Layout::Shared => tape.sum(&factor, &[1]),
-                _ => tape.mean(&factor, &[1]),
-            };
+            let total = if shared { tape.sum(&factor, &[0]) } else { tape.mean(&factor, &[0]) };
             let total = tape.reshape(&total, &vec![1; shape.len()]);
             tape.mul(gradient, &total)
         }
     }
 }
 
-/// The weights over `‖f‖₂` of each sample over all outputs, shape `[1, batch, 1]`; over one for a sample
-/// of zeros, whose gradient is zero.
+/// The weights over `‖f‖₂` of each sample over all outputs, shape `[batch]`; over one for a sample of zeros, whose
+/// gradient is zero.
 fn over_norm(tape: &mut Tape, weight: &Name, outputs: &[Name]) -> Name {
     let Some(dtype) = outputs.first().map(|output| tape.dtype(output)) else { return weight.clone() };
+    let batch = tape.batch();
     let squares = outputs.iter().map(|output| {
         let view = by_sample(tape, output).unwrap_or([1, 1, tape.shape(output).iter().product()]);
         let square = tape.mul(output, output);
         let square = tape.reshape(&square, &view);
-        let sum = tape.sum(&square, &[0, 2]);
+        let sum = tape.sum_to(&square, &[0, 2], &[view[1]]);
         tape.cast(&sum, dtype)
     });
     let squares: Vec<Name> = squares.collect();
@@ -180,7 +194,8 @@ fn over_norm(tape: &mut Tape, weight: &Name, outputs: &[Name]) -> Name {
     let one = tape.scalar(&root, 1.0);
     let norm = tape.select(&positive, &root, &one);
     let weight = tape.cast(weight, dtype);
-    tape.div(&weight, &norm)
+    let factor = tape.div(&weight, &norm);
+    tape.expand(&factor, &[batch])
 }
 
 fn softmax(tape: &mut Tape, x: &Name) -> Name {

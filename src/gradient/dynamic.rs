@@ -177,10 +177,12 @@ impl Builder {
             Some(line) => (line, true),
             None => (rounded(Line::through(self.sizes, [&a, &b]))?, false),
         };
+        // Float32 holds the numbers of batch sizes exactly; float16 does not.
+        let wide = if dtype == DType::F32 { DType::F32 } else { DType::F64 };
         let line = self.line(line);
-        let line = cast(self, &line, DType::F64);
+        let line = cast(self, &line, wide);
         let value = if invert { self.node("Reciprocal", &[&line], vec![]) } else { line };
-        Some(if dtype == DType::F64 { value } else { cast(self, &value, dtype) })
+        Some(if dtype == wide { value } else { cast(self, &value, dtype) })
     }
 
     /// `start, start + step, …`: as many as the batch size asks for.
@@ -231,10 +233,15 @@ impl Builder {
         if let Some(known) = self.lines.get(&line) {
             return known.clone();
         }
-        let count = self.count();
-        let [a, b] = line.clone().map(|v| self.integers(v));
-        let product = self.node("Mul", &[&count, &b], vec![]);
-        let sum = self.node("Add", &[&product, &a], vec![]);
+        let mut sum = self.count();
+        if line[1] != [1] {
+            let b = self.integers(line[1].clone());
+            sum = self.node("Mul", &[&sum, &b], vec![]);
+        }
+        if line[0].iter().any(|&a| a != 0) {
+            let a = self.integers(line[0].clone());
+            sum = self.node("Add", &[&sum, &a], vec![]);
+        }
         self.lines.entry(line).or_insert(sum).clone()
     }
 

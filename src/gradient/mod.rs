@@ -69,6 +69,14 @@ pub struct GradientGraph {
 }
 
 impl GradientGraph {
+    /// The number of nodes that the outputs of the model need; the others are the backward pass.
+    pub fn forward_nodes(&self) -> usize {
+        let mut forward = self.graph.clone();
+        forward.outputs.retain(|name| !name.ends_with(SUFFIX));
+        forward.prune();
+        forward.nodes.len()
+    }
+
     /// The graph as a model.
     pub fn to_model_proto(&self) -> ModelProto {
         let mut proto = to_open_model_proto(&self.graph, |name| self.ports.get(name).cloned());

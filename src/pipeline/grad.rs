@@ -37,7 +37,7 @@ pub struct Grad {
 pub struct GradSummary {
     pub output: PathBuf,
     pub nodes: usize,
-    /// Nodes of the model's own graph.
+    /// Nodes that the outputs of the model need; the others are the backward pass.
     pub forward_nodes: usize,
     pub inputs: Vec<String>,
     /// Outputs of the model, then gradients.
@@ -89,15 +89,15 @@ pub fn grad(job: &Grad, common: &Common, observer: &mut dyn Observer) -> Result<
         return Err(too_large());
     }
     write_all(&[(job.output.clone(), bytes)])?;
-    Ok(summary(job, graph.nodes.len(), &made))
+    Ok(summary(job, &made))
 }
 
-fn summary(job: &Grad, forward_nodes: usize, made: &GradientGraph) -> GradSummary {
+fn summary(job: &Grad, made: &GradientGraph) -> GradSummary {
     let names = |names: &mut dyn Iterator<Item = &Name>| names.map(|n| printable(n)).collect();
     GradSummary {
         output: job.output.clone(),
         nodes: made.graph.nodes.len(),
-        forward_nodes,
+        forward_nodes: made.forward_nodes(),
         inputs: names(&mut made.graph.inputs.iter().map(|i| &i.name)),
         outputs: names(&mut made.graph.outputs.iter()),
         batch: made.fixed.as_ref().map(|(size, _)| *size),

@@ -100,6 +100,20 @@ fn trained_models_keep_their_batch_open() {
     }
 }
 
+/// At most four nodes backward for each one forward.
+#[test]
+fn backward_passes_are_small() {
+    let runtime = runtime(RuntimeChoice::OnnxRuntime);
+    for name in ["resnet18_dynamo", "resnet18_torchscript", "resnet18_dynamo_folded", "vit_dynamo", "vit_torchscript"] {
+        let graph = trained(name);
+        let weight = |name: &Name| graph.constants[name].len() > 1 && !name.contains("running_");
+        let weights: Vec<Name> = all(&graph).into_iter().filter(weight).collect();
+        let open = made(&graph, &weights, SQUARE, &runtime).unwrap();
+        let (all, forward) = (open.graph.nodes.len(), open.forward_nodes());
+        assert!(all - forward <= 4 * forward, "{name}: {forward} nodes forward, {} backward", all - forward);
+    }
+}
+
 fn trained(name: &str) -> Graph {
     let path = format!("{}/models/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
     Graph::new(&Model::read(Path::new(&path), &Limits::default()).unwrap()).unwrap()

@@ -11,6 +11,10 @@ pub(super) fn epsilon(node: &Node, default: f32) -> f64 {
 
 /// `(x - mean) / √(var + ε)` over some axes.
 pub(super) fn standardised(tape: &mut Tape, x: &Name, axes: &[usize], epsilon: f64) -> Name {
+    if tape.graph.opset() >= 17 && axes.iter().copied().eq(tape.rank(x) - axes.len()..tape.rank(x)) {
+        let [normal, _] = tape.standardised(x, axes, epsilon as f32);
+        return normal;
+    }
     let mean = tape.mean(x, axes);
     let centred = tape.sub(x, &mean);
     rooted(tape, &centred, axes, epsilon)

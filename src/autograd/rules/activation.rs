@@ -35,25 +35,26 @@ pub(super) fn leaky_relu(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -
     Ok(vec![Some(tape.select(&active, &dy, &weak).into())])
 }
 
-/// `y = min(max(x, low), high)`: `dhigh = dy` where `max(x, low) > high`, else `dlow = dy` where `x < low`, else
-/// `dx = dy`, the bounds included as `torch.clamp` has it.
+/// `y = min(max(x, low), high)`: `dhigh = dy` where `max(x, low) > high`, else `dlow = dy` where `x < low`;
+/// `dx = dy` where `y = x`, the bounds included as `torch.clamp` has it.
 pub(super) fn clip(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
-    let mut dx = first(node, grads)?;
+    let dy = first(node, grads)?;
     let (x, low, high) = (node.required(0)?, node.input(1), node.input(2));
-    let (kind, zero) = ((tape.dtype(x), tape.shape(x)), tape.scalar(&dx, 0.0));
-    let mut cut = |tape: &mut Tape, outside: &Name| {
-        let taken = tape.select(outside, &dx, &zero);
-        dx = tape.select(outside, &zero, &dx);
-        Grad::from(taken)
-    };
+    let kept = tape.compare("Equal", x, node.output()?);
+    let dx = tape.keep_where(&kept, &dy);
+    let mut rest = dy;
     let dhigh = high.map(|high| {
+        let kind = (tape.dtype(x), tape.shape(x));
         let raised = low.map_or_else(|| x.clone(), |low| tape.node("Max", &[x, low], vec![], kind));
         let above = tape.compare("Greater", &raised, high);
-        cut(tape, &above)
+        let zero = tape.scalar(&rest, 0.0);
+        let taken = tape.keep_where(&above, &rest);
+        rest = tape.select(&above, &zero, &rest);
+        Grad::from(taken)
     });
     let dlow = low.map(|low| {
         let below = tape.compare("Less", x, low);
-        cut(tape, &below)
+        Grad::from(tape.keep_where(&below, &rest))
     });
     Ok(vec![Some(dx.into()), dlow, dhigh])
 }
@@ -101,22 +102,33 @@ pub(super) fn gelu(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grad
             let falling = one_minus_square(tape, &t);
             let product = tape.mul(&falling, &du);
             let second = tape.mul(x, &product);
-            let half = tape.scale(&t, 0.5);
-            let first = tape.shift(&half, 0.5);
+            let first = half_up(tape, &t);
             tape.add(&first, &second)
         }
         _ => {
-            let scaled = tape.scale(x, 0.5f64.sqrt());
-            let erf = tape.unary("Erf", &scaled);
-            let half = tape.scale(&erf, 0.5);
-            let cumulative = tape.shift(&half, 0.5);
-            let bell = bell(tape, x, 0.5);
-            let density = tape.scale(&bell, 1.0 / (2.0 * PI).sqrt());
-            let product = tape.mul(x, &density);
+            // With u = x / √2: Φ(x) = (1 + erf u) / 2, x φ(x) = u e^(-u² - ln √π).
+            let u = tape.scale(x, 0.5f64.sqrt());
+            let erf = tape.unary("Erf", &u);
+            let cumulative = half_up(tape, &erf);
+            let square = tape.mul(&u, &u);
+            let level = tape.scalar(x, -PI.sqrt().ln());
+            let exponent = tape.sub(&level, &square);
+            let density = tape.unary("Exp", &exponent);
+            let product = tape.mul(&u, &density);
             tape.add(&cumulative, &product)
         }
     };
     Ok(vec![Some(tape.mul(&dy, &slope).into())])
+}
+
+/// `(1 + x) / 2` for `x` from -1 to 1.
+fn half_up(tape: &mut Tape, x: &Name) -> Name {
+    if tape.dtype(x) == DType::F32 {
+        let kind = (DType::F32, tape.shape(x));
+        return tape.node("HardSigmoid", &[x], vec![attribute("alpha", 0.5f32), attribute("beta", 0.5f32)], kind);
+    }
+    let half = tape.scale(x, 0.5);
+    tape.shift(&half, 0.5)
 }
 
 /// `e^(-rate x²)`.

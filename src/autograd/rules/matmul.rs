@@ -1,6 +1,7 @@
 //! Matrix products.
 
 use super::{Grad, GradError, Name, Node, Tape, first};
+use crate::graph::attribute;
 use crate::specialise::samples::SampleAxis;
 
 type Grads = Result<Vec<Option<Grad>>, GradError>;
@@ -81,13 +82,17 @@ pub(super) fn gemm(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grad
     let scaled = tape.scale(&dy, node.float("alpha").unwrap_or(1.0).into());
     let turned = |tape: &mut Tape, value: &Name, turn: bool| if turn { tape.swap_last(value) } else { value.clone() };
     let (trans_a, trans_b) = (flag("transA"), flag("transB"));
-    let b_t = turned(tape, b, !trans_b);
     let da = if tape.is_weight(a) {
-        let dy_t = tape.swap_last(&scaled);
+        let (b_t, dy_t) = (turned(tape, b, !trans_b), tape.swap_last(&scaled));
         if trans_a { Grad::Product { left: b_t, right: dy_t } } else { Grad::Product { left: dy_t, right: b_t } }
     } else {
-        let da = tape.matmul(&scaled, &b_t);
-        turned(tape, &da, trans_a).into()
+        let mut operands = [(&scaled, "transA", false), (b, "transB", !trans_b)];
+        if trans_a {
+            operands = [(b, "transA", trans_b), (&scaled, "transB", true)];
+        }
+        let attributes = operands.iter().map(|(_, name, turn)| attribute(name, i64::from(*turn))).collect();
+        let kind = (tape.dtype(&scaled), tape.shape(a));
+        tape.node("Gemm", &operands.map(|(operand, ..)| operand), attributes, kind).into()
     };
     let a_rows = turned(tape, a, trans_a);
     let (left, right) = if trans_b { (scaled, a_rows) } else { (a_rows, scaled) };

@@ -1,6 +1,8 @@
 //! Normalisation layers.
 
 use super::{Grad, GradError, Name, Node, Tape, first};
+use crate::graph::attribute;
+use ndarray::{ArrayD, IxDyn};
 
 type Grads = Result<Vec<Option<Grad>>, GradError>;
 
@@ -16,20 +18,24 @@ pub(super) fn batch(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gra
     if node.int("training_mode").unwrap_or(0) != 0 {
         return standardised(node, &dy, &aligned, tape);
     }
-    let mut per_channel = [1, 3, 4].into_iter().map(|i| Ok(tape.reshape(node.required(i)?, &aligned)));
-    let mut next = || per_channel.next().unwrap_or_else(|| Err(node.bad("inputs")));
-    let (scale, mean, variance): (Name, Name, Name) = (next()?, next()?, next()?);
-    let epsilon = node.float("epsilon").unwrap_or(1e-5);
-    let shifted = tape.shift(&variance, epsilon.into());
-    let deviation = tape.unary("Sqrt", &shifted);
-    let gain = tape.div(&scale, &deviation);
-    let dx = tape.mul(&dy, &gain);
-    let centred = tape.sub(x, &mean);
-    let normal = tape.div(&centred, &deviation);
+    let (scale, mean, variance) = (node.required(1)?, node.required(3)?, node.required(4)?);
+    let epsilon = attribute("epsilon", node.float("epsilon").unwrap_or(1e-5));
+    let [zeros, ones] = [0.0, 1.0].map(|v| ArrayD::from_elem(IxDyn(&[channels]), v));
+    let shift = tape.constant_floats(tape.dtype(scale), zeros.clone());
+    let unit = tape.constant_floats(tape.dtype(scale), ones);
+    let centre = tape.constant_floats(tape.dtype(mean), zeros);
+    let mut normalised = |value: &Name, scale: &Name, mean: &Name| {
+        let kind = (tape.dtype(x), tape.shape(x));
+        tape.node("BatchNormalization", &[value, scale, &shift, mean, variance], vec![epsilon.clone()], kind)
+    };
+    let (dx, normal) = (normalised(&dy, scale, &centre), normalised(x, &unit, mean));
     let dscale = tape.mul(&dy, &normal);
     let dmean = tape.unary("Neg", &dx);
     let steep = tape.mul(&dmean, &normal);
+    let shifted = tape.shift(variance, node.float("epsilon").unwrap_or(1e-5).into());
+    let deviation = tape.unary("Sqrt", &shifted);
     let twice = tape.scale(&deviation, 2.0);
+    let twice = tape.reshape(&twice, &aligned);
     let dvariance = tape.div(&steep, &twice);
     let each = |value: Name| Some(Grad::Reshaped { value, shape: aligned.clone() });
     Ok(vec![Some(dx.into()), each(dscale), each(dy), each(dmean), each(dvariance)])
@@ -44,37 +50,29 @@ fn standardised(node: &Node, dy: &Name, aligned: &[usize], tape: &mut Tape) -> G
     let axes: Vec<usize> = (0..tape.rank(x)).filter(|&axis| axis != 1).collect();
     let scale = tape.reshape(node.required(1)?, aligned);
     let g = tape.mul(dy, &scale);
-    let Normal { dx, normal, .. } = normal(tape, x, &g, &axes, node.float("epsilon").unwrap_or(1e-5).into());
+    let mean = tape.mean(x, &axes);
+    let centred = tape.sub(x, &mean);
+    let square = tape.mul(&centred, &centred);
+    let variance = tape.mean(&square, &axes);
+    let shifted = tape.shift(&variance, node.float("epsilon").unwrap_or(1e-5).into());
+    let deviation = tape.unary("Sqrt", &shifted);
+    let rate = tape.unary("Reciprocal", &deviation);
+    let normal = tape.mul(&centred, &rate);
+    let dx = projected(tape, &normal, &rate, &g, &axes);
     let dscale = tape.mul(dy, &normal);
     let each = |value: Name| Some(Grad::Reshaped { value, shape: aligned.to_vec() });
     Ok(vec![Some(dx.into()), each(dscale), each(dy.clone()), None, None])
 }
 
-/// `x̂ = (x - mean) r`, `r = 1 / √(var + ε)` over some axes, and the way back of its gradient `g`.
-struct Normal {
-    normal: Name,
-    /// `var + ε`.
-    shifted: Name,
-    /// `r (g - mean(g) - x̂ mean(g x̂))`.
-    dx: Name,
-}
-
-fn normal(tape: &mut Tape, x: &Name, g: &Name, axes: &[usize], epsilon: f64) -> Normal {
-    let mean = tape.mean(x, axes);
-    let centred = tape.sub(x, &mean);
-    let square = tape.mul(&centred, &centred);
-    let variance = tape.mean(&square, axes);
-    let shifted = tape.shift(&variance, epsilon);
-    let deviation = tape.unary("Sqrt", &shifted);
-    let normal = tape.div(&centred, &deviation);
-    let mean_g = tape.mean(g, axes);
-    let projected = tape.mul(g, &normal);
-    let mean_projected = tape.mean(&projected, axes);
-    let along = tape.mul(&normal, &mean_projected);
-    let inner = tape.sub(g, &mean_g);
+/// The way back of the gradient `g` of `x̂ = (x - mean) r` over some axes: `r (g - mean(g) - x̂ mean(g x̂))`.
+fn projected(tape: &mut Tape, normal: &Name, rate: &Name, g: &Name, axes: &[usize]) -> Name {
+    let mean = tape.mean(g, axes);
+    let product = tape.mul(g, normal);
+    let share = tape.mean(&product, axes);
+    let along = tape.mul(normal, &share);
+    let inner = tape.sub(g, &mean);
     let inner = tape.sub(&inner, &along);
-    let dx = tape.div(&inner, &deviation);
-    Normal { normal, shifted, dx }
+    tape.mul(&inner, rate)
 }
 
 /// `y = scale x̂ + B`, `x̂ = (x - mean) r`, `r = 1 / √(var + ε)` over the axes from `axis`:
@@ -83,11 +81,11 @@ fn normal(tape: &mut Tape, x: &Name, g: &Name, axes: &[usize], epsilon: f64) -> 
 pub(super) fn layer(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let x = node.required(0)?;
     let dy = grads.first().cloned().flatten().unwrap_or_else(|| tape.zeros(x, &tape.shape(x)));
-    let rank = tape.rank(x);
+    let (rank, scale) = (tape.rank(x), node.required(1)?);
     let axes: Vec<usize> = (node.axis("axis", -1, rank)?..rank).collect();
-    let g = tape.mul(&dy, node.required(1)?);
-    let epsilon = node.float("epsilon").unwrap_or(1e-5).into();
-    let Normal { normal, shifted, mut dx } = normal(tape, x, &g, &axes, epsilon);
+    let g = tape.mul(&dy, scale);
+    let [normal, rate] = tape.standardised(x, &axes, node.float("epsilon").unwrap_or(1e-5));
+    let mut dx = projected(tape, &normal, &rate, &g, &axes);
     let share = axes.iter().map(|&axis| 1.0 / tape.shape(x)[axis] as f64).product();
     let other = |tape: &mut Tape, slot: usize| {
         let grad = grads.get(slot)?.as_ref()?;
@@ -98,8 +96,9 @@ pub(super) fn layer(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gra
         dx = tape.add(&dx, &dmean);
     }
     if let Some(droot) = other(tape, 2) {
-        let steep = tape.div(&normal, &shifted);
-        let steep = tape.mul(&steep, &droot);
+        let square = tape.mul(&rate, &rate);
+        let fall = tape.mul(&square, &droot);
+        let steep = tape.mul(&normal, &fall);
         dx = tape.sub(&dx, &steep);
     }
     let dscale = tape.mul(&dy, &normal);

@@ -2,7 +2,6 @@
 
 use super::reduce::{aligned, axes};
 use super::{Grad, GradError, Name, Node, Tape, first};
-use crate::graph::attribute;
 
 type Grads = Result<Vec<Option<Grad>>, GradError>;
 
@@ -77,14 +76,7 @@ pub(super) fn prod(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grad
     let zero = tape.compare_with("Equal", x, 0.0);
     let one = tape.scalar(x, 1.0);
     let safe = tape.select(&zero, &one, x);
-    let list: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
-    let kind = (dtype, tape.shape(&dy));
-    let product = if tape.graph.opset() < 18 {
-        tape.node("ReduceProd", &[&safe], vec![attribute("axes", list), attribute("keepdims", 1)], kind)
-    } else {
-        let list = tape.constant_integers(&list);
-        tape.node("ReduceProd", &[&safe, &list], vec![attribute("keepdims", 1)], kind)
-    };
+    let product = tape.product(&safe, &axes);
     let zeros = tape.cast(&zero, dtype);
     let count = tape.sum(&zeros, &axes);
     let others = tape.sub(&count, &zeros);

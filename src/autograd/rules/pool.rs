@@ -69,16 +69,22 @@ pub(super) fn global_average(node: &Node, grads: &[Option<Name>], tape: &mut Tap
 }
 
 /// `dy` goes to the position of the maximum, the first of equal ones. The node is asked for its second
-/// output, the flat positions in the whole tensor; taken sample by sample they stay apart. With `storage_order` 1
+/// output, the flat positions in the whole tensor; where samples are kept apart, they are taken sample by sample. With `storage_order` 1
 /// positions count along the first spatial axis first.
 pub(super) fn max(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let dy = first(node, grads)?;
     let (from, to) = (tape.shape(node.required(0)?), tape.shape(&dy));
-    let (size, count) = (from[1..].iter().product::<usize>(), to[1..].iter().product::<usize>());
+    let (size, count) = (from.iter().product::<usize>(), to.iter().product::<usize>());
     let indices = tape.second_output(node, DType::I64, &to);
-    let indices = within_samples(tape, &indices, from[0], [count, size]);
-    let updates = tape.reshape(&dy, &[from[0], count]);
-    let dx = Places { axis: 1, indices }.add(tape, &[from[0], size], &updates);
+    let dx = if tape.keeps_samples_apart() {
+        let indices = within_samples(tape, &indices, from[0], [count / from[0], size / from[0]]);
+        let updates = tape.reshape(&dy, &[from[0], count / from[0]]);
+        Places { axis: 1, indices }.add(tape, &[from[0], size / from[0]], &updates)
+    } else {
+        let indices = tape.reshape(&indices, &[count]);
+        let updates = tape.reshape(&dy, &[count]);
+        Places { axis: 0, indices }.add(tape, &[size], &updates)
+    };
     if node.int("storage_order").unwrap_or(0) == 0 {
         return Ok(vec![Some(tape.reshape(&dx, &from).into())]);
     }

@@ -12,14 +12,12 @@ type Grads = Result<Vec<Option<Grad>>, GradError>;
 pub(super) fn concat(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let dy = first(node, grads)?;
     let axis = node.axis("axis", 0, tape.rank(&dy))?;
-    let mut start = 0;
-    let mut parts = Vec::new();
-    for input in &node.inputs {
-        let length = input.as_ref().map_or(0, |i| tape.shape(i)[axis]);
-        parts.push(Some(tape.slice(&dy, axis, start, start + length).into()));
-        start += length;
+    let length = |input: &Option<Name>| input.as_ref().map_or(0, |i| tape.shape(i)[axis]);
+    let lengths: Vec<usize> = node.inputs.iter().map(length).collect();
+    if let [_] = lengths[..] {
+        return Ok(vec![Some(dy.into())]);
     }
-    Ok(parts)
+    Ok(tape.split(&dy, axis, &lengths).into_iter().map(|part| Some(part.into())).collect())
 }
 
 /// The gradients of the parts side by side, zeros for a part that has none.

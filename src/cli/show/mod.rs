@@ -57,11 +57,11 @@ fn percent(part: usize, of: usize) -> String {
 
 pub fn grad(made: &GradSummary) -> String {
     let batch = made.batch.map_or("open".into(), |size| format!("fixed at {size}"));
-    let (nodes, forward) = (count(made.nodes), count(made.forward_nodes));
+    let (forward, backward) = (count(made.forward_nodes), count(made.nodes - made.forward_nodes));
     let (own, gradients) = (made.outputs.len() - made.gradients(), made.gradients());
     let path = made.output.display();
     format!(
-        "{path}: {nodes} nodes ({forward} in the model), batch {batch}\noutputs: {own} of the model, {gradients} gradients\n"
+        "{path}: {forward} nodes forward, {backward} backward, batch {batch}\noutputs: {own} of the model, {gradients} gradients\n"
     )
 }
 

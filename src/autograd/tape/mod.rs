@@ -1,4 +1,11 @@
-//! The only builder of new nodes and names. It knows type, shape and sample layout of every value.
+//! The only builder of new nodes and names. It knows type, shape and sample layout of every value, and makes no node
+//! twice.
+
+mod elementwise;
+mod moves;
+mod sums;
+
+pub use moves::Cut;
 
 use super::GradError;
 use super::rules::{self, Gradient, Rewrite};
@@ -7,8 +14,8 @@ use crate::specialise::Specialised;
 use crate::specialise::samples::{self, Facts, Layout};
 use crate::tensor::{DType, Tensor};
 use ndarray::{ArrayD, IxDyn};
-use onnx_protobuf::AttributeProto;
-use std::collections::BTreeSet;
+use onnx_protobuf::{AttributeProto, Message};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Names that the tape makes start with this; a model's own names never do.
@@ -21,9 +28,16 @@ pub struct Tape {
     /// Values that are a parameter, with its elements perhaps moved or picked.
     pub(super) weights: BTreeSet<Name>,
     made: usize,
+    /// What nodes gave, by everything that tells them apart.
+    known: BTreeMap<Vec<u8>, Vec<Name>>,
+    /// Values that are another one in another shape.
+    reshaped: BTreeMap<Name, Name>,
+    /// Values that are another one with its axes in this order.
+    transposed: BTreeMap<Name, (Name, Vec<usize>)>,
     /// The name of the node that is being rewritten.
     within: Option<String>,
-    /// No constant is computed from the value of a parameter: the graph is that of the parameters' names.
+    /// Gradients of parameters are values of the graph: no constant is computed from the value of a parameter, and
+    /// sums over samples are taken in the graph.
     parameters_kept: bool,
 }
 
@@ -44,7 +58,17 @@ impl Tape {
         read.extend(nodes.iter().flat_map(|n| n.inputs.iter().flatten().cloned().chain(n.captured())));
         let mut reached = parameters.clone();
         let weights = parameters.clone();
-        let mut tape = Tape { graph, facts, weights, made: 0, within: None, parameters_kept: false };
+        let mut tape = Tape {
+            graph,
+            facts,
+            weights,
+            made: 0,
+            known: BTreeMap::new(),
+            reshaped: BTreeMap::new(),
+            transposed: BTreeMap::new(),
+            within: None,
+            parameters_kept: false,
+        };
         for node in nodes {
             let depends = node.inputs.iter().flatten().any(|i| reached.contains(i));
             if depends {
@@ -128,6 +152,11 @@ impl Tape {
     /// Whether another constant may be computed from a constant that may be a parameter.
     pub fn may_precompute(&self) -> bool {
         !self.parameters_kept
+    }
+
+    /// Whether values of different samples must not meet on an axis, for gradients to be told apart later.
+    pub fn keeps_samples_apart(&self) -> bool {
+        self.batch() > 1 && !self.parameters_kept
     }
 
     /// Whether a value is a parameter, with its elements perhaps moved or picked.
@@ -222,30 +251,79 @@ impl Tape {
         attributes: Vec<AttributeProto>,
         kind: (DType, Vec<usize>),
     ) -> Name {
-        let output = self.fresh(op);
-        self.push(op, inputs, attributes, vec![(output.clone(), kind)]);
-        output
+        let inputs: Vec<Option<&Name>> = inputs.iter().copied().map(Some).collect();
+        self.nodes(op, &inputs, attributes, vec![Some(kind)]).swap_remove(0)
     }
 
-    fn push(
+    /// A node of the default domain with outputs of the given types and shapes; one that is not asked for has an empty
+    /// name. Where there is such a node already, its outputs.
+    fn nodes(
         &mut self,
         op: &str,
-        inputs: &[&Name],
+        inputs: &[Option<&Name>],
         attributes: Vec<AttributeProto>,
-        outputs: Vec<(Name, (DType, Vec<usize>))>,
-    ) {
-        let name = outputs.first().map(|(o, _)| o.to_string()).unwrap_or_default();
+        kinds: Vec<Option<(DType, Vec<usize>)>>,
+    ) -> Vec<Name> {
+        let key = self.key(op, inputs, &attributes);
+        if let Some(known) = key.as_ref().and_then(|key| self.known.get(key)) {
+            return known.clone();
+        }
+        let outputs: Vec<Option<Name>> = kinds.iter().map(|kind| kind.as_ref().map(|_| self.fresh(op))).collect();
+        let name = outputs.iter().flatten().next().map(|o| o.to_string()).unwrap_or_default();
         let node = Node {
             name: self.within.as_ref().map_or_else(|| name.clone(), |within| format!("{within}/{name}")),
             domain: String::new(),
             op: op.to_string(),
-            inputs: inputs.iter().map(|&i| Some(i.clone())).collect(),
-            outputs: outputs.iter().map(|(o, _)| Some(o.clone())).collect(),
+            inputs: inputs.iter().map(|i| i.cloned()).collect(),
+            outputs: outputs.clone(),
             attributes,
         };
-        self.facts.kinds.extend(outputs);
+        let made = outputs.iter().zip(kinds).filter_map(|(name, kind)| Some((name.clone()?, kind?)));
+        self.facts.kinds.extend(made);
         self.note_layout(&node);
         self.graph.nodes.push(node);
+        let names: Vec<Name> = outputs.into_iter().map(|o| o.unwrap_or_else(|| "".into())).collect();
+        if let Some(key) = key {
+            self.known.insert(key, names.clone());
+        }
+        names
+    }
+
+    /// Everything that tells a node from others; small constants by what they hold.
+    fn key(&self, op: &str, inputs: &[Option<&Name>], attributes: &[AttributeProto]) -> Option<Vec<u8>> {
+        const SMALL: usize = 64;
+        let mut key = op.as_bytes().to_vec();
+        for input in inputs {
+            key.push(0);
+            let Some(input) = input else { continue };
+            match self.constant_value(input).filter(|t| t.len() <= SMALL && input.starts_with(PREFIX)) {
+                Some(tensor) => {
+                    key.extend(format!("\0{}{:?}", tensor.dtype(), tensor.shape()).into_bytes());
+                    key.extend(tensor.to_le_bytes());
+                }
+                None => key.extend(input.as_bytes()),
+            }
+        }
+        for attribute in attributes {
+            key.push(0);
+            key.extend(attribute.write_to_bytes().ok()?);
+        }
+        Some(key)
+    }
+
+    /// `(x - mean) / √(var + ε)` over the last axes, and `1 / √(var + ε)`, those axes of length 1.
+    pub fn standardised(&mut self, x: &Name, axes: &[usize], epsilon: f32) -> [Name; 2] {
+        let (dtype, shape) = (self.dtype(x), self.shape(x));
+        let mut reduced = shape.clone();
+        axes.iter().for_each(|&axis| reduced[axis] = 1);
+        let first = axes.first().copied().unwrap_or(shape.len());
+        let one = self.scalar(x, 1.0);
+        let ones = self.expand(&one, &shape[first..]);
+        let attributes = vec![attribute("axis", first as i64), attribute("epsilon", epsilon)];
+        // Statistics are float32 whatever the type of x.
+        let kinds = vec![Some((dtype, shape)), None, Some((DType::F32, reduced))];
+        let made = self.nodes("LayerNormalization", &[Some(x), Some(&ones)], attributes, kinds);
+        [made[0].clone(), self.cast(&made[2], dtype)]
     }
 
     /// The second output of a node of the forward graph, which is asked for where it was not.
@@ -263,224 +341,6 @@ impl Tape {
         self.facts.layouts.insert(name.clone(), layout.unwrap_or(Layout::Mixed));
         self.facts.kinds.insert(name.clone(), (dtype, shape.to_vec()));
         name
-    }
-
-    /// An element-wise operator on one operand.
-    pub fn unary(&mut self, op: &str, x: &Name) -> Name {
-        let kind = (self.dtype(x), self.shape(x));
-        self.node(op, &[x], vec![], kind)
-    }
-
-    fn binary(&mut self, op: &str, a: &Name, b: &Name) -> Name {
-        let kind = (self.dtype(a), broadcast(&self.shape(a), &self.shape(b)));
-        self.node(op, &[a, b], vec![], kind)
-    }
-
-    pub fn add(&mut self, a: &Name, b: &Name) -> Name {
-        self.binary("Add", a, b)
-    }
-
-    pub fn sub(&mut self, a: &Name, b: &Name) -> Name {
-        self.binary("Sub", a, b)
-    }
-
-    pub fn mul(&mut self, a: &Name, b: &Name) -> Name {
-        self.binary("Mul", a, b)
-    }
-
-    pub fn div(&mut self, a: &Name, b: &Name) -> Name {
-        self.binary("Div", a, b)
-    }
-
-    pub fn pow(&mut self, a: &Name, b: &Name) -> Name {
-        self.binary("Pow", a, b)
-    }
-
-    /// `x` times a number.
-    pub fn scale(&mut self, x: &Name, by: f64) -> Name {
-        if by == 1.0 {
-            return x.clone();
-        }
-        let by = self.scalar(x, by);
-        self.mul(x, &by)
-    }
-
-    /// `x` plus a number.
-    pub fn shift(&mut self, x: &Name, by: f64) -> Name {
-        let by = self.scalar(x, by);
-        self.add(x, &by)
-    }
-
-    /// A comparison (`Greater`, `Less`, `Equal`, …) of two operands.
-    pub fn compare(&mut self, op: &str, a: &Name, b: &Name) -> Name {
-        let kind = (DType::Bool, broadcast(&self.shape(a), &self.shape(b)));
-        self.node(op, &[a, b], vec![], kind)
-    }
-
-    /// A comparison of an operand with a number.
-    pub fn compare_with(&mut self, op: &str, a: &Name, b: f64) -> Name {
-        let b = self.scalar(a, b);
-        self.compare(op, a, &b)
-    }
-
-    /// `a` where `condition` holds, else `b`.
-    pub fn select(&mut self, condition: &Name, a: &Name, b: &Name) -> Name {
-        let shape = broadcast(&self.shape(condition), &broadcast(&self.shape(a), &self.shape(b)));
-        let kind = (self.dtype(a), shape);
-        self.node("Where", &[condition, a, b], vec![], kind)
-    }
-
-    /// `a` where `condition` holds, else zero.
-    pub fn keep_where(&mut self, condition: &Name, a: &Name) -> Name {
-        let zero = self.scalar(a, 0.0);
-        self.select(condition, a, &zero)
-    }
-
-    pub fn cast(&mut self, x: &Name, to: DType) -> Name {
-        if self.dtype(x) == to {
-            return x.clone();
-        }
-        let kind = (to, self.shape(x));
-        self.node("Cast", &[x], vec![attribute("to", to.to_onnx() as i64)], kind)
-    }
-
-    pub fn reshape(&mut self, x: &Name, shape: &[usize]) -> Name {
-        if self.shape(x) == shape {
-            return x.clone();
-        }
-        let target = self.constant_integers(&shape.iter().map(|&d| d as i64).collect::<Vec<_>>());
-        let kind = (self.dtype(x), shape.to_vec());
-        // A zero would otherwise stand for the length that the axis has.
-        let attributes = if shape.contains(&0) { vec![attribute("allowzero", 1)] } else { vec![] };
-        self.node("Reshape", &[x, &target], attributes, kind)
-    }
-
-    /// `x` repeated along axes of length 1 to the given shape.
-    pub fn expand(&mut self, x: &Name, shape: &[usize]) -> Name {
-        if self.shape(x) == shape {
-            return x.clone();
-        }
-        let target = self.constant_integers(&shape.iter().map(|&d| d as i64).collect::<Vec<_>>());
-        let kind = (self.dtype(x), shape.to_vec());
-        self.node("Expand", &[x, &target], vec![], kind)
-    }
-
-    pub fn transpose(&mut self, x: &Name, perm: &[usize]) -> Name {
-        let from = self.shape(x);
-        let kind = (self.dtype(x), perm.iter().map(|&p| from[p]).collect());
-        let perm: Vec<i64> = perm.iter().map(|&p| p as i64).collect();
-        self.node("Transpose", &[x], vec![attribute("perm", perm)], kind)
-    }
-
-    /// The last two axes swapped.
-    pub fn swap_last(&mut self, x: &Name) -> Name {
-        let mut perm: Vec<usize> = (0..self.rank(x)).collect();
-        let rank = perm.len();
-        perm.swap(rank - 1, rank - 2);
-        self.transpose(x, &perm)
-    }
-
-    /// The sum over axes, which stay with length 1.
-    pub fn sum(&mut self, x: &Name, axes: &[usize]) -> Name {
-        if axes.is_empty() {
-            return x.clone();
-        }
-        let mut shape = self.shape(x);
-        for &axis in axes {
-            shape[axis] = 1;
-        }
-        let axes = self.constant_integers(&axes.iter().map(|&a| a as i64).collect::<Vec<_>>());
-        let kind = (self.dtype(x), shape);
-        self.node("ReduceSum", &[x, &axes], vec![attribute("keepdims", 1)], kind)
-    }
-
-    /// The sum over axes as a value of the given shape, which has the other axes in their order.
-    pub fn sum_to(&mut self, x: &Name, axes: &[usize], shape: &[usize]) -> Name {
-        let from = self.shape(x);
-        let left: Vec<usize> = (0..from.len()).filter(|i| !axes.contains(i)).map(|i| from[i]).collect();
-        if axes.is_empty() || left != shape {
-            let sum = self.sum(x, axes);
-            return self.reshape(&sum, shape);
-        }
-        let axes = self.constant_integers(&axes.iter().map(|&a| a as i64).collect::<Vec<_>>());
-        let kind = (self.dtype(x), left);
-        self.node("ReduceSum", &[x, &axes], vec![attribute("keepdims", 0)], kind)
-    }
-
-    /// The mean over axes, which stay with length 1.
-    pub fn mean(&mut self, x: &Name, axes: &[usize]) -> Name {
-        let count: usize = axes.iter().map(|&a| self.shape(x)[a]).product();
-        let total = self.sum(x, axes);
-        self.scale(&total, 1.0 / count as f64)
-    }
-
-    /// The matrix product over the last two axes, leading axes broadcast. Both operands have at least two axes.
-    pub fn matmul(&mut self, a: &Name, b: &Name) -> Name {
-        let (sa, sb) = (self.shape(a), self.shape(b));
-        let (la, lb) = (sa.len(), sb.len());
-        let mut shape = broadcast(&sa[..la - 2], &sb[..lb - 2]);
-        shape.extend([sa[la - 2], sb[lb - 1]]);
-        let kind = (self.dtype(a), shape);
-        self.node("MatMul", &[a, b], vec![], kind)
-    }
-
-    /// Elements `start..end` along an axis, step 1.
-    pub fn slice(&mut self, x: &Name, axis: usize, start: usize, end: usize) -> Name {
-        let mut shape = self.shape(x);
-        if (start, end) == (0, shape[axis]) {
-            return x.clone();
-        }
-        shape[axis] = end - start;
-        let bounds = [start as i64, end as i64, axis as i64].map(|v| self.constant_integers(&[v]));
-        let kind = (self.dtype(x), shape);
-        self.node("Slice", &[x, &bounds[0], &bounds[1], &bounds[2]], vec![], kind)
-    }
-
-    /// The order along an axis reversed.
-    pub fn reverse(&mut self, x: &Name, axis: usize) -> Name {
-        let kind = (self.dtype(x), self.shape(x));
-        let backwards = self.constant_integers(&(0..kind.1[axis] as i64).rev().collect::<Vec<_>>());
-        self.node("Gather", &[x, &backwards], vec![attribute("axis", axis as i64)], kind)
-    }
-
-    pub fn concat(&mut self, parts: &[&Name], axis: usize) -> Name {
-        if let [only] = parts {
-            return (*only).clone();
-        }
-        let mut shape = self.shape(parts[0]);
-        shape[axis] = parts.iter().map(|p| self.shape(p)[axis]).sum();
-        let kind = (self.dtype(parts[0]), shape);
-        self.node("Concat", parts, vec![attribute("axis", axis as i64)], kind)
-    }
-
-    /// Parts of the given lengths along an axis.
-    pub fn split(&mut self, x: &Name, axis: usize, lengths: &[usize]) -> Vec<Name> {
-        let (dtype, shape) = (self.dtype(x), self.shape(x));
-        let mut outputs = Vec::new();
-        for &length in lengths {
-            let mut part = shape.clone();
-            part[axis] = length;
-            outputs.push((self.fresh("Split"), (dtype, part)));
-        }
-        let names = outputs.iter().map(|(name, _)| name.clone()).collect();
-        let sizes = self.constant_integers(&lengths.iter().map(|&l| l as i64).collect::<Vec<_>>());
-        self.push("Split", &[x, &sizes], vec![attribute("axis", axis as i64)], outputs);
-        names
-    }
-
-    /// Zeros put before and after along one axis.
-    pub fn pad(&mut self, x: &Name, axis: usize, before: usize, after: usize) -> Name {
-        if (before, after) == (0, 0) {
-            return x.clone();
-        }
-        let mut shape = self.shape(x);
-        let mut pads = vec![0; 2 * shape.len()];
-        pads[axis] = before as i64;
-        pads[shape.len() + axis] = after as i64;
-        shape[axis] += before + after;
-        let pads = self.constant_integers(&pads);
-        let kind = (self.dtype(x), shape);
-        self.node("Pad", &[x, &pads], vec![], kind)
     }
 }
 
