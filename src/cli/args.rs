@@ -194,7 +194,7 @@ pub enum Command {
     },
     /// Runs a model in tract for a parent process
     #[command(hide = true, name = validate::second::SUBCOMMAND)]
-    SecondRuntime { model: PathBuf, inputs: PathBuf, outputs: PathBuf, name: String, memory_bytes: u64 },
+    SecondRuntime { model: PathBuf, folder: PathBuf, name: String, memory_bytes: u64 },
 }
 
 #[derive(Subcommand)]

@@ -114,6 +114,10 @@ pub struct GuardArgs {
     /// Seconds that the check in the second runtime may take
     #[arg(long, value_name = "S", default_value_t = Bounds::default().seconds)]
     check_seconds: u64,
+    /// Samples of each data set that the new model is run on, spread evenly; 0 for all [default: 512 for a model just
+    /// made, all for 'validate']
+    #[arg(long, value_name = "N")]
+    check_samples: Option<usize>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -244,6 +248,7 @@ impl GuardArgs {
     pub fn to_checks(&self) -> Checks {
         Checks {
             limits: Limits { retained_agreement: self.min_retained_agreement, runtimes: self.max_runtime_difference },
+            samples: self.check_samples.map(|n| if n == 0 { usize::MAX } else { n }),
             bounds: Bounds { seconds: self.check_seconds, program: std::env::current_exe().ok(), ..Bounds::default() },
         }
     }

@@ -171,8 +171,8 @@ pub fn command(command: &Command) -> Result<(), Failure> {
             let shown = show::Shown { info: runtime.info(), around: runtime.surroundings() };
             text(output.json, &shown, || show::runtime(&shown))
         }
-        Command::SecondRuntime { model, inputs, outputs, name, memory_bytes } => {
-            return second::child(model, inputs, outputs, name, *memory_bytes)
+        Command::SecondRuntime { model, folder, name, memory_bytes } => {
+            return second::child(model, folder, name, *memory_bytes)
                 .map_err(|reason| Failure { kind: Kind::Unsupported, source: anyhow::Error::msg(reason) });
         }
     };

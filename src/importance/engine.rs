@@ -1,6 +1,6 @@
 //! One pass over a data set, batch by batch.
 
-use super::contract::{Power, Values, accumulate};
+use super::contract::{Power, Value, Values, accumulate};
 use super::memory::{Need, limit, resident};
 use super::{ImportanceError, Shard, Sums};
 use crate::autograd::objective::{ONE_HOT, Objective, SAMPLE_WEIGHT};
@@ -76,6 +76,36 @@ pub struct Importance<'a> {
     limit: Option<u64>,
     before: u64,
     warnings: Vec<String>,
+    /// The first output of the model for each sample of the last pass, as far as it is kept.
+    outputs: Option<Kept>,
+}
+
+/// Rows of outputs, sample by sample.
+#[derive(Default)]
+struct Kept {
+    shape: Vec<usize>,
+    elements: Vec<f32>,
+    /// Too many, or not in float32.
+    spilt: bool,
+}
+
+/// Elements of outputs that are kept at most.
+const KEPT: usize = 1 << 26;
+
+impl Kept {
+    fn add(&mut self, output: Option<&Value>, samples: usize) {
+        let rows = match output {
+            Some(Value::Single(shape, elements)) if shape.len() > 1 => {
+                self.shape = shape[1..].to_vec();
+                elements.get(..samples * self.shape.iter().product::<usize>())
+            }
+            _ => None,
+        };
+        match rows.filter(|rows| self.elements.len() + rows.len() <= KEPT) {
+            Some(rows) => self.elements.extend(rows),
+            None => self.spilt = true,
+        }
+    }
 }
 
 struct Engine {
@@ -100,8 +130,23 @@ impl<'a> Importance<'a> {
         let pool = pool.map_err(|e| ImportanceError::Threads(e.to_string()))?;
         let (pool, engines) = (Arc::new(pool), BTreeMap::new());
         let (limit, before) = (limit(settings.memory), resident());
-        let (size, warnings) = (None, vec![]);
-        Ok(Importance { runtime, graph, parameters, settings, pool, engines, size, limit, before, warnings })
+        let (size, warnings, outputs) = (None, vec![], None);
+        Ok(Importance { runtime, graph, parameters, settings, pool, engines, size, limit, before, warnings, outputs })
+    }
+
+    /// Has the model's first output, which a pass computes anyway, kept.
+    pub fn keep_outputs(&mut self) {
+        self.outputs = Some(Kept::default());
+    }
+
+    /// The first output for each sample since the last call, `[samples, …]`; none where it was not kept: not asked for,
+    /// too large, or not float32 with the samples on its first axis.
+    pub fn take_outputs(&mut self) -> Option<ArrayD<f64>> {
+        let Kept { shape, elements, spilt } = self.outputs.as_mut().map(std::mem::take)?;
+        let samples = elements.len() / shape.iter().product::<usize>().max(1);
+        let elements = elements.into_iter().map(f64::from).collect();
+        let rows = ArrayD::from_shape_vec([&[samples], &shape[..]].concat(), elements).ok()?;
+        (!spilt && samples > 0).then_some(rows)
     }
 
     /// What happened that the user should know.
@@ -228,7 +273,10 @@ impl<'a> Importance<'a> {
             let feed = padded(batch, size);
             let specialised = specialise(self.graph, self.parameters, &feed, size, self.runtime)?;
             let (objective, reduction) = (self.settings.objective, self.settings.reduction);
-            let backward = differentiate(specialised, self.parameters, objective, reduction)?;
+            let mut backward = differentiate(specialised, self.parameters, objective, reduction)?;
+            if let (Some(output), Some(_)) = (self.graph.outputs.first(), &self.outputs) {
+                backward.show(output);
+            }
             Need::of(&backward, self.settings.passes, self.before).check(size, self.limit)?;
             let session = match backward.graph.outputs.is_empty() {
                 true => None,
@@ -244,7 +292,7 @@ impl<'a> Importance<'a> {
         // Where samples are mixed, padding would change the others: a smaller batch gets a graph of its own.
         let mixed = self.engines.get(&size).is_some_and(|e| e.backward.mixed.is_some());
         let size = if mixed { batch.samples } else { size };
-        let pool = self.pool.clone();
+        let (pool, mut kept, first) = (self.pool.clone(), self.outputs.take(), self.graph.outputs.first());
         let engine = self.engine(batch, size)?;
         let mut feed = padded(batch, size);
         let each = if reduction == Reduction::Sample { 1.0 } else { 1.0 / batch.samples as f32 };
@@ -267,6 +315,9 @@ impl<'a> Importance<'a> {
             let mut values: Values = feed.iter().map(|(name, tensor)| (name.as_str(), tensor.into())).collect();
             values.extend(backward.graph.constants.iter().map(|(name, tensor)| (&**name, (&**tensor).into())));
             values.extend(backward.graph.outputs.iter().zip(&outputs).map(|(name, output)| (&**name, output.into())));
+            if let Some(kept) = &mut kept {
+                kept.add(first.and_then(|name| values.get(&**name)), batch.samples);
+            }
             // Both are in the order of names.
             let totals: Vec<_> = sums.weights.values_mut().zip(&backward.weights).collect();
             let one = |(total, weight): (&mut ArrayD<f64>, &Weight)| {
@@ -278,6 +329,7 @@ impl<'a> Importance<'a> {
             Some(session) => session.show(&feed, &mut contract)?,
             None => contract(vec![]),
         }
+        self.outputs = kept;
         added
     }
 }

@@ -2,29 +2,30 @@
 
 use super::forget::Forget;
 use super::rewrite::{largest_ratio, rewrite};
-use super::sources::Reference;
+use super::sources::{Measured, Reference};
 use super::{Error, Opened};
 use crate::autograd::Reduction;
 use crate::data::DataSet;
-use crate::importance::Sums;
 use crate::session::Runtime;
-use crate::validate::{Evaluator, compare};
+use crate::validate::{Evaluator, Known, agrees};
 
 /// The threshold on the ratio of importance on the forget set to that on all data.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Alpha {
-    /// The smallest, which forgets most, that keeps the retained behaviour: top-1 agreement of at
-    /// least [`AUTO_AGREEMENT`] on up to [`AUTO_SAMPLES`] retained samples.
+    /// The smallest, which forgets most, down to which the retained behaviour is kept: top-1 agreement of at
+    /// least [`AUTO_AGREEMENT`] on the retained samples that the new model is checked on.
     Auto,
     Value(f64),
 }
 
 /// Agreement on retained samples that an alpha chosen by itself keeps.
-pub const AUTO_AGREEMENT: f64 = 0.98;
-/// Retained samples that an alpha chosen by itself is tried on.
-pub const AUTO_SAMPLES: usize = 512;
+pub const AUTO_AGREEMENT: f64 = 0.99;
 /// Neighbouring alphas that are tried differ by this factor.
 const AUTO_STEP: f64 = 1.05;
+/// Alphas that the search passes over on its way down.
+const AUTO_STRIDE: i32 = 6;
+/// The search goes by every so many batches first, as long as that leaves this number of batches.
+const AUTO_SKIP: usize = 4;
 
 /// # Errors
 /// An alpha or lambda that is negative or not a number.
@@ -67,31 +68,38 @@ pub(super) fn check_possible(job: &Forget, forget: &DataSet, other: Option<&Data
     }
 }
 
-/// Finds the alpha of [`Alpha::Auto`] by bisection over a geometric grid; agreement is taken to rise with alpha.
+/// Finds the alpha of [`Alpha::Auto`] on a geometric grid: down from the largest in strides, as long as the behaviour is
+/// kept, then by bisection of the last one; a smaller alpha behind one that loses it is not looked for. This goes
+/// by some of the retained samples; what it finds is then raised until all of them agree.
 pub(super) fn search(
     opened: &Opened,
-    forget: &Sums,
-    full: &Sums,
+    measured: &Measured,
     lambda: f64,
-    kept: &DataSet,
+    original: &mut Evaluator,
+    kept: &mut Known,
     runtime: &Runtime,
 ) -> Result<f64, Error> {
-    let step = kept.len().div_ceil(AUTO_SAMPLES).max(1);
-    let tried = kept.select(&(0..kept.len()).step_by(step).collect::<Vec<_>>())?;
-    let mut before = Evaluator::new(&opened.graph, &tried, runtime)?;
-    let highest = largest_ratio(forget, full).min(1e6);
+    let batches = kept.data.len().div_ceil(original.batch);
+    let skip = (batches / AUTO_SKIP).clamp(1, AUTO_SKIP);
+    let highest = largest_ratio(&measured.forget, &measured.full).min(1e6);
     // From just below the largest ratio, where next to nothing is selected, down to 1.
     let steps = (highest.max(1.0).ln() / AUTO_STEP.ln()).ceil() as i32;
     let at = |i: i32| highest / AUTO_STEP.powi(i);
-    let mut keeps = |i: i32| -> Result<bool, Error> {
-        let change = rewrite(opened, forget, full, at(i), lambda)?;
-        let mut after = Evaluator::new(&change.apply(&opened.graph), &tried, runtime)?;
-        Ok(compare(&mut before, &mut after, &tried)?.top1_agreement >= AUTO_AGREEMENT)
+    let mut keeps = |i: i32, every: usize| -> Result<bool, Error> {
+        let change = rewrite(opened, &measured.forget, &measured.full, at(i), lambda)?;
+        let mut after = Evaluator::new(&change.apply(&opened.graph), &kept.data, runtime)?;
+        Ok(agrees(original, kept, &mut after, every, AUTO_AGREEMENT)?)
     };
     let (mut good, mut bad) = (1, steps.max(1) + 1);
+    while good + AUTO_STRIDE < bad {
+        if keeps(good + AUTO_STRIDE, skip)? { good += AUTO_STRIDE } else { bad = good + AUTO_STRIDE }
+    }
     while bad - good > 1 {
         let middle = (good + bad) / 2;
-        if keeps(middle)? { good = middle } else { bad = middle }
+        if keeps(middle, skip)? { good = middle } else { bad = middle }
+    }
+    while skip > 1 && good > 1 && !keeps(good, 1)? {
+        good -= 1;
     }
     Ok(at(good))
 }

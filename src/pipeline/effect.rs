@@ -1,16 +1,15 @@
 //! Where in the model the change has its effect.
 
 use super::{Error, Rewrite};
-use crate::data::DataSet;
 use crate::graph::Graph;
 use crate::session::Runtime;
-use crate::validate::{Evaluator, predict};
-use ndarray::ArrayD;
+use crate::validate::{Evaluator, Known};
+use ndarray::{Axis, Slice};
 
-/// Samples of the forget set that the effect is measured on.
-const SAMPLES: usize = 32;
+/// Samples of the forget set that the effect is measured on, at most.
+const SAMPLES: usize = 8;
 /// Tensors whose effect is measured: those with the largest effect to first order.
-const TENSORS: usize = 24;
+const TENSORS: usize = 16;
 
 /// Measures for each changed tensor how far the outputs on the forget set move when it alone is
 /// dampened, relative to the move when all are (root mean squares), and notes it in `change`.
@@ -18,16 +17,22 @@ const TENSORS: usize = 24;
 pub(super) fn measure_effect(
     graph: &Graph,
     change: &mut Rewrite,
-    forget: &DataSet,
+    original: &mut Evaluator,
+    forget: &mut Known,
     runtime: &Runtime,
 ) -> Result<(), Error> {
-    let few = forget.select(&(0..forget.len().min(SAMPLES)).collect::<Vec<_>>())?;
-    let outputs = |graph: &Graph| -> Result<ArrayD<f64>, Error> {
-        Ok(predict(&mut Evaluator::new(graph, &few, runtime)?, &few)?)
+    let size = graph.fixed_batch().unwrap_or(SAMPLES.min(original.batch));
+    let few = forget.data.select(&(0..forget.data.len().min(size)).collect::<Vec<_>>())?;
+    let Some(first) = forget.data.batches(original.batch).next().transpose()? else { return Ok(()) };
+    let mut before = forget.output(original, 0, &first)?;
+    before.slice_axis_inplace(Axis(0), Slice::from(..few.len()));
+    let moved = |graph: &Graph| -> Result<f64, Error> {
+        let mut changed = Evaluator::new(graph, &few, runtime)?;
+        let batch = few.batches(changed.batch).next().transpose()?;
+        let after = batch.map(|batch| changed.run(&batch)).transpose()?;
+        Ok(after.map_or(0.0, |after| (after - &before).iter().map(|x| x * x).sum::<f64>().sqrt()))
     };
-    let before = outputs(graph)?;
-    let moved = |after: ArrayD<f64>| (after - &before).iter().map(|x| x * x).sum::<f64>().sqrt();
-    let all = moved(outputs(&change.apply(graph))?);
+    let all = moved(&change.apply(graph))?;
     if all == 0.0 {
         return Ok(());
     }
@@ -36,7 +41,7 @@ pub(super) fn measure_effect(
     for index in order.into_iter().take(TENSORS) {
         let name = change.parameters[index].name.clone();
         let alone = change.apply_some(graph, |other| other == name);
-        change.parameters[index].output_change = Some(moved(outputs(&alone)?) / all);
+        change.parameters[index].output_change = Some(moved(&alone)? / all);
     }
     Ok(())
 }

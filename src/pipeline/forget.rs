@@ -5,9 +5,10 @@ use super::effect::measure_effect;
 use super::finish::{Draft, Outcome, Target, finish};
 use super::rewrite::{largest_ratio, rewrite};
 use super::sources::{Reference, Sources};
-use super::verify::{Checks, verify};
+use super::verify::{CHECKED_SAMPLES, Checks, Original, verify};
 use super::{Common, Error, Observer, runtime, tell_fallback};
 use crate::importance::Settings;
+use crate::validate::{Evaluator, Known};
 use crate::write::{splice, write_all};
 use std::path::PathBuf;
 
@@ -35,14 +36,20 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
     alpha::check_possible(job, &sources.forget, sources.other.as_ref())?;
     let runtime = runtime(common, observer)?;
     let mut measured = sources.measure(&job.settings, &runtime, observer)?;
-    let (opened, forget_set) = (&sources.opened, &sources.forget);
+    let opened = &sources.opened;
+    let most = job.checks.samples.unwrap_or(CHECKED_SAMPLES);
+    let mut original = Evaluator::new(&opened.graph, &sources.forget, &runtime)?;
+    let [outputs, others] = &measured.outputs;
+    let mut forget_set = Known::some(&sources.forget, most, outputs.as_ref(), &original)?;
+    let some = |set| Known::some(set, most, others.as_ref(), &original);
+    let mut other = sources.other.as_ref().map(some).transpose()?;
 
-    let alpha = match (job.alpha, &sources.other) {
+    let alpha = match (job.alpha, &mut other) {
         (Alpha::Value(alpha), _) => alpha,
         (Alpha::Auto, kept) => {
             observer.stage("choosing alpha", 0);
-            let kept = kept.as_ref().unwrap_or(forget_set);
-            alpha::search(opened, &measured.forget, &measured.full, job.lambda, kept, &runtime)?
+            let kept = kept.as_mut().unwrap_or(&mut forget_set);
+            alpha::search(opened, &measured, job.lambda, &mut original, kept, &runtime)?
         }
     };
     let mut change = rewrite(opened, &measured.forget, &measured.full, alpha, job.lambda)?;
@@ -50,13 +57,14 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
         return Err(Error::NothingSelected { alpha, largest: largest_ratio(&measured.forget, &measured.full) });
     }
     observer.stage("validating", 0);
-    measure_effect(&opened.graph, &mut change, forget_set, &runtime)?;
+    measure_effect(&opened.graph, &mut change, &mut original, &mut forget_set, &runtime)?;
     let spliced = splice(&opened.model, &change.tensors)?;
     let trial = tempfile::tempdir().map_err(Error::Temporary)?;
     let candidate = trial.path().join("model.onnx");
     write_all(&spliced.files(&opened.model, &candidate)?)?;
-    let retained = sources.retained();
-    let mut verified = verify(opened, &candidate, forget_set, retained, common, &job.checks, &runtime)?;
+    let retained = other.as_mut().filter(|_| sources.retained().is_some());
+    let original = Original { opened, model: &mut original, forget: &mut forget_set, retain: retained };
+    let mut verified = verify(original, &candidate, common, &job.checks, &runtime)?;
     verified.warnings.iter().for_each(|w| observer.warning(w));
     tell_fallback(&runtime, observer);
     let mut warnings = runtime.warnings();

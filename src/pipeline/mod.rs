@@ -16,7 +16,7 @@ mod sweep;
 mod verify;
 
 pub use crate::importance::reduction_name;
-pub use alpha::{AUTO_AGREEMENT, AUTO_SAMPLES, Alpha};
+pub use alpha::{AUTO_AGREEMENT, Alpha};
 pub use error::Error;
 pub use finish::{Outcome, Target};
 pub use forget::{Forget, forget};
@@ -28,7 +28,7 @@ pub use open::{Common, Opened, Port, Summary, inspect, open};
 pub use rewrite::{Rewrite, rewrite};
 pub use sources::Reference;
 pub use sweep::{SweepJob, sweep};
-pub use verify::{Checks, Pair, Verification, validate};
+pub use verify::{CHECKED_SAMPLES, Checks, Pair, Verification, validate};
 
 use crate::data::DataSet;
 use crate::error::Kind;

@@ -6,6 +6,7 @@ use crate::importance::{Importance, Origin, Profile, Settings, Sums};
 use crate::report::{self, File};
 use crate::session::Runtime;
 use crate::write::check_output;
+use ndarray::ArrayD;
 use std::path::{Path, PathBuf};
 
 /// Where the importance over all data comes from.
@@ -47,6 +48,8 @@ pub(super) struct Measured {
     pub full: Sums,
     pub batch_size: Option<usize>,
     pub warnings: Vec<String>,
+    /// The first output of the original for the forget set and for the other data, where they were kept.
+    pub outputs: [Option<ArrayD<f64>>; 2],
 }
 
 impl Sources {
@@ -97,7 +100,9 @@ impl Sources {
         if let Some(saved) = &self.saved {
             self.check_settings(&saved.origin, settings, engine.settle(&self.forget)?)?;
         }
+        engine.keep_outputs();
         let forget = pass(&mut engine, &self.forget, "importance, forget set", observer)?;
+        let of_forget = engine.take_outputs();
         let full = match &self.other {
             Some(set) if set.is_empty() && self.retained().is_some() => forget.clone(),
             Some(set) if self.retained().is_some() => {
@@ -109,7 +114,8 @@ impl Sources {
             None => self.saved.take().map(|saved| saved.sums).unwrap_or_default(),
         };
         let warnings = engine.warnings().to_vec();
-        Ok(Measured { forget, full, batch_size: engine.batch_size(), warnings })
+        let outputs = [of_forget, engine.take_outputs()];
+        Ok(Measured { forget, full, batch_size: engine.batch_size(), warnings, outputs })
     }
 
     /// The settings for a report.

@@ -7,7 +7,7 @@ use crate::importance::Settings;
 use crate::report::sweep::{FORMAT, Point, Sweep};
 use crate::report::{Tool, Validation, json};
 use crate::session::Runtime;
-use crate::validate::{Evaluator, compare};
+use crate::validate::{Evaluator, Known, compare};
 use crate::write::{check_output, write_all, write_streamed};
 use std::path::{Path, PathBuf};
 
@@ -85,16 +85,19 @@ fn points(
     observer: &mut dyn Observer,
 ) -> Result<(Vec<Point>, usize), Error> {
     let (opened, forget) = (&sources.opened, &sources.forget);
-    let retained = sources.retained().filter(|set| !set.is_empty());
     let mut before = Evaluator::new(&opened.graph, forget, runtime)?;
+    let [outputs, others] = &measured.outputs;
+    let mut known = Known::some(forget, usize::MAX, outputs.as_ref(), &before)?;
+    let retained = sources.retained().filter(|set| !set.is_empty());
+    let mut retained = retained.map(|set| Known::some(set, usize::MAX, others.as_ref(), &before)).transpose()?;
     let (mut points, mut total) = (Vec::new(), 0);
     for (alpha, lambda) in grid {
         observer.stage(&format!("alpha {alpha}, lambda {lambda}"), 0);
         let change = rewrite(opened, &measured.forget, &measured.full, alpha, lambda)?;
         let mut after = Evaluator::new(&change.apply(&opened.graph), forget, runtime)?;
         let validation = Validation {
-            forget: Some(compare(&mut before, &mut after, forget)?),
-            retain: retained.map(|set| compare(&mut before, &mut after, set)).transpose()?,
+            forget: Some(compare(&mut before, &mut known, &mut after)?),
+            retain: retained.as_mut().map(|set| compare(&mut before, set, &mut after)).transpose()?,
         };
         total = change.total;
         points.push(Point { alpha, lambda, selected_weights: change.selected, validation });

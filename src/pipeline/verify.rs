@@ -10,19 +10,24 @@ use crate::model::Model;
 use crate::report::Validation;
 use crate::session::{Runtime, RuntimeInfo};
 use crate::tensor::DType;
-use crate::validate::second::{Bounds, Verdict, check};
-use crate::validate::{Evaluator, Guards, Limits, ValidateError, compare};
+use crate::validate::second::{Bounds, Case, Running, Verdict, start};
+use crate::validate::{Evaluator, Guards, Known, Limits, ValidateError, compare};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Samples of each data set that the second runtime is run on, where the model leaves the number open.
 const SECOND_SAMPLES: usize = 8;
+/// Samples of each data set that a model just made is run on, where no number is given.
+pub const CHECKED_SAMPLES: usize = 512;
 
 /// How strictly a new model is checked, and with what means.
 #[derive(Clone, Debug, Default)]
 pub struct Checks {
     pub limits: Limits,
     pub bounds: Bounds,
+    /// Samples of each data set that the new model is run on, at most. Absent: [`CHECKED_SAMPLES`] where it was just
+    /// made, all where two models are compared.
+    pub samples: Option<usize>,
 }
 
 /// Two models and the data to compare them on.
@@ -61,38 +66,59 @@ pub fn validate(
     }
     let retain_set = pair.retain.as_ref().map(|path| opened.data(path, common)).transpose()?;
     observer.stage("validating", 0);
-    let mut found = verify(&opened, &pair.new, &forget_set, retain_set.as_ref(), common, checks, &runtime)?;
+    let mut model = Evaluator::new(&opened.graph, &forget_set, &runtime)?;
+    let some = |set: &DataSet| Known::some(set, checks.samples.unwrap_or(usize::MAX), None, &model);
+    let (mut forget, mut retain) = (some(&forget_set)?, retain_set.as_ref().map(some).transpose()?);
+    let original = Original { opened: &opened, model: &mut model, forget: &mut forget, retain: retain.as_mut() };
+    let mut found = verify(original, &pair.new, common, checks, &runtime)?;
     found.warnings.splice(0..0, runtime.warnings());
     Ok(found)
 }
 
-/// Compares the new model file with the opened original.
+/// An original to hold a new model against, and the data to do it on.
+pub(super) struct Original<'a> {
+    pub opened: &'a Opened,
+    pub model: &'a mut Evaluator,
+    /// Not empty.
+    pub forget: &'a mut Known,
+    pub retain: Option<&'a mut Known>,
+}
+
+/// Compares a new model file with the original.
 pub(super) fn verify(
-    original: &Opened,
+    original: Original,
     new: &Path,
-    forget: &DataSet,
-    retain: Option<&DataSet>,
     common: &Common,
     checks: &Checks,
     runtime: &Runtime,
 ) -> Result<Verification, Error> {
+    let Original { opened, model: before, forget, retain } = original;
+    let retain = retain.filter(|known| !known.data.is_empty());
     let model = Model::read(new, &common.model_limits)?;
     let mut new_graph = graph(&model, new)?;
     choose_outputs(&model, &mut new_graph, new, &common.outputs)?;
-    check_inputs(&original.graph, &new_graph, new)?;
+    check_inputs(&opened.graph, &new_graph, new)?;
     let mut guards = Guards::default();
-    guards.finite(new_graph.constants.iter().filter(|(n, _)| original.weights.contains(*n)).map(|(n, t)| (&**n, &**t)));
-    let mut before = Evaluator::new(&original.graph, forget, runtime)?;
-    let mut after = Evaluator::new(&new_graph, forget, runtime)?;
+    guards.finite(new_graph.constants.iter().filter(|(n, _)| opened.weights.contains(*n)).map(|(n, t)| (&**n, &**t)));
+    let mut after = Evaluator::new(&new_graph, &forget.data, runtime)?;
+    // tract works in a process of its own meanwhile.
+    let second = match (holds_halves(&model), runtime.info().name.as_str()) {
+        (true, _) => Err("tract computes the model in half precision, which rounds more coarsely"),
+        (false, "tract") => Err("tract is the only runtime at hand"),
+        _ => {
+            let sets = std::iter::once(&forget.data).chain(retain.as_ref().map(|known| &known.data));
+            Ok(second(new, &new_graph, &mut after, sets, &checks.bounds)?)
+        }
+    };
     let validation = Validation {
-        forget: Some(compare(&mut before, &mut after, forget)?),
-        retain: retain.filter(|r| !r.is_empty()).map(|r| compare(&mut before, &mut after, r)).transpose()?,
+        forget: Some(compare(before, forget, &mut after)?),
+        retain: retain.map(|known| compare(before, known, &mut after)).transpose()?,
     };
     guards.retained(validation.retain.as_ref(), &checks.limits);
-    let sets = [Some(forget), retain].into_iter().flatten();
-    let verdict = match holds_halves(&model) {
-        true => Verdict::NotCheckable("tract computes the model in half precision, which rounds more coarsely".into()),
-        false => second(new, &new_graph, &mut after, sets, &checks.bounds, runtime)?,
+    let verdict = match second {
+        Ok(Some(running)) => running.finish()?,
+        Ok(None) => Verdict::NotCheckable("no program to run the check was given".into()),
+        Err(reason) => Verdict::NotCheckable(reason.into()),
     };
     guards.runtimes(&verdict, &checks.limits);
     let mut warnings = Vec::new();
@@ -121,37 +147,24 @@ fn holds_halves(model: &Model) -> bool {
     model.places().values().any(|place| matches!(place.dtype, Some(DType::F16 | DType::BF16)))
 }
 
-/// Runs the new model in tract on a few samples of each set and takes the worst result.
+/// Starts the new model in tract on a few samples of each set.
 fn second<'a>(
     path: &Path,
     graph: &Graph,
     evaluator: &mut Evaluator,
     sets: impl Iterator<Item = &'a DataSet>,
     bounds: &Bounds,
-    runtime: &Runtime,
-) -> Result<Verdict, Error> {
-    if runtime.info().name == "tract" {
-        return Ok(Verdict::NotCheckable("tract is the only runtime at hand".into()));
-    }
-    let Some(output) = graph.outputs.first() else {
-        return Ok(Verdict::NotCheckable("the model has no output".into()));
-    };
+) -> Result<Option<Running>, Error> {
+    let Some(output) = graph.outputs.first() else { return Ok(None) };
     let fixed = graph.fixed_batch();
-    let mut worst = Verdict::NotCheckable("no samples".into());
+    let mut cases = Vec::new();
     for set in sets {
         let size = fixed.unwrap_or(SECOND_SAMPLES.min(evaluator.batch));
         let Some(first) = set.batches(size).next().transpose()? else { continue };
         let samples = fixed.unwrap_or(first.samples);
         let batch = Batch { inputs: padded(&first, samples), labels: None, samples };
         let expected = evaluator.run(&batch)?;
-        let verdict = check(path, output, &batch.inputs, &expected, bounds)?;
-        worst = match (worst, verdict) {
-            (Verdict::Compared { difference: a, same_top1: x }, Verdict::Compared { difference: b, same_top1: y }) => {
-                Verdict::Compared { difference: a.max(b), same_top1: x && y }
-            }
-            (Verdict::NotCheckable(_), verdict @ Verdict::Compared { .. }) => verdict,
-            (_, verdict) => return Ok(verdict),
-        };
+        cases.push(Case { inputs: batch.inputs, expected });
     }
-    Ok(worst)
+    Ok(start(path, output, cases, bounds)?)
 }

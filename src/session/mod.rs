@@ -263,10 +263,10 @@ impl Runtime {
     }
 }
 
-/// Runs a model file once in tract, with input shapes fixed to those of `feed`, and gives one output.
+/// Runs a model file in tract, with input shapes fixed to those of each feed, and gives one output for each.
 ///
 /// # Errors
 /// tract refuses the model or fails on it.
-pub fn run_file_in_tract(model: &std::path::Path, feed: &Feed, output: &str) -> Result<Tensor, SessionError> {
-    tract::run_file(model, feed, output)
+pub fn run_file_in_tract(model: &std::path::Path, feeds: &[Feed], output: &str) -> Result<Vec<Tensor>, SessionError> {
+    tract::run_file(model, feeds, output)
 }

@@ -40,13 +40,28 @@ pub(super) fn session(model: &ModelProto, optimise: bool) -> Result<Box<dyn Sess
     Ok(Box::new(TractSession { runnable, inputs }))
 }
 
-pub(super) fn run_file(path: &Path, feed: &Feed, output: &str) -> Result<Tensor, SessionError> {
-    let values = guarded(|| {
+pub(super) fn run_file(path: &Path, feeds: &[Feed], output: &str) -> Result<Vec<Tensor>, SessionError> {
+    let mut ready: Option<(Vec<Vec<usize>>, TractSession)> = None;
+    let mut results = Vec::new();
+    for feed in feeds {
+        let shapes: Vec<Vec<usize>> = feed.values().map(|t| t.shape().to_vec()).collect();
+        let session = match ready.take() {
+            Some((same, session)) if same == shapes => session,
+            _ => file_session(path, feed, output)?,
+        };
+        let (_, session) = ready.insert((shapes, session));
+        results.push(session.run(feed)?.swap_remove(0));
+    }
+    Ok(results)
+}
+
+fn file_session(path: &Path, feed: &Feed, output: &str) -> Result<TractSession, SessionError> {
+    guarded(|| {
         // Shapes noted in the file may name the number of samples, which is fixed here.
         let reader = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
         let mut model = reader.model_for_path(path)?;
         model.select_outputs_by_name([output])?;
-        let mut values = Vec::new();
+        let mut inputs = Vec::new();
         for (index, outlet) in model.input_outlets()?.to_vec().into_iter().enumerate() {
             let name = model.node(outlet.node).name.clone();
             let Some(tensor) = feed.get(&name) else {
@@ -54,13 +69,11 @@ pub(super) fn run_file(path: &Path, feed: &Feed, output: &str) -> Result<Tensor,
             };
             let value = to_tract(tensor).map_err(TractError::msg)?;
             model.set_input_fact(index, InferenceFact::dt_shape(value.datum_type(), value.shape()))?;
-            values.push(value);
+            inputs.push(name);
         }
-        let model = model.into_optimized()?.into_runnable()?;
-        model.run(values.into_iter().collect())
-    });
-    let values = values.map_err(|reason| SessionError::Refused { runtime: NAME, reason })?;
-    from_tract(&values[0], 0)
+        Ok(TractSession { runnable: model.into_optimized()?.into_runnable()?, inputs })
+    })
+    .map_err(|reason| SessionError::Refused { runtime: NAME, reason })
 }
 
 struct TractSession {

@@ -8,9 +8,12 @@ use crate::importance::padded;
 use crate::session::{Kinds, Runtime, Session};
 use crate::with_array;
 use ndarray::{ArrayD, Axis, Slice};
+use std::collections::BTreeMap;
 
 /// Samples in a batch where the model leaves the number open.
 const BATCH: usize = 32;
+/// Bytes that kept outputs of one data set may take.
+const ROOM: usize = 256 << 20;
 
 /// A model that is run on batches of any size up to its own.
 pub struct Evaluator {
@@ -71,21 +74,115 @@ pub fn class_axis(rank: usize) -> usize {
     if rank == 3 { 2 } else { 1 }
 }
 
-/// Compares two models over a data set, batch by batch.
+/// A data set, and what the original gives on its batches, kept as far as there is room.
+pub struct Known {
+    pub data: DataSet,
+    outputs: BTreeMap<usize, ArrayD<f64>>,
+    room: usize,
+}
+
+impl Known {
+    pub fn new(data: DataSet) -> Known {
+        Known { data, outputs: BTreeMap::new(), room: ROOM }
+    }
+
+    /// At most so many samples of a data set, spread evenly over it, and those of each batch too. `outputs` are those
+    /// of the original for the whole data set, where they are known.
+    ///
+    /// # Errors
+    /// None that a caller can meet: the samples are those of the data set.
+    pub fn some(
+        data: &DataSet,
+        most: usize,
+        outputs: Option<&ArrayD<f64>>,
+        original: &Evaluator,
+    ) -> Result<Known, ValidateError> {
+        let (all, batches) = (data.len(), most.div_ceil(original.batch));
+        let chosen: Vec<usize> = match all <= most {
+            true => (0..all).collect(),
+            false => {
+                let order = (0..batches).flat_map(|first| (first..most).step_by(batches));
+                order.map(|i| i * all / most).collect()
+            }
+        };
+        let mut known = Known::new(data.select(&chosen)?);
+        if let Some(outputs) = outputs.filter(|rows| rows.shape()[0] == all) {
+            let batches = chosen.chunks(original.batch).map(|rows| outputs.select(Axis(0), rows));
+            known.outputs = batches.enumerate().collect();
+        }
+        Ok(known)
+    }
+
+    /// The original's output for a batch, by its number.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run`].
+    pub fn output(
+        &mut self,
+        original: &mut Evaluator,
+        number: usize,
+        batch: &Batch,
+    ) -> Result<ArrayD<f64>, ValidateError> {
+        if let Some(known) = self.outputs.get(&number) {
+            return Ok(known.clone());
+        }
+        let output = original.run(batch)?;
+        if let Some(left) = self.room.checked_sub(output.len() * size_of::<f64>()) {
+            self.room = left;
+            self.outputs.insert(number, output.clone());
+        }
+        Ok(output)
+    }
+}
+
+/// Compares a new model with the original over a data set, batch by batch.
 ///
 /// # Errors
 /// As [`Evaluator::run`]; outputs of different shapes.
-pub fn compare(before: &mut Evaluator, after: &mut Evaluator, data: &DataSet) -> Result<Comparison, ValidateError> {
+pub fn compare(before: &mut Evaluator, known: &mut Known, after: &mut Evaluator) -> Result<Comparison, ValidateError> {
+    Ok(tally(before, known, after, 1, |_| false)?.finish())
+}
+
+/// Whether the share of rows with the same largest output is at least `least`, on every `step`-th batch. No more is
+/// computed once it cannot be.
+///
+/// # Errors
+/// As [`compare`].
+pub fn agrees(
+    before: &mut Evaluator,
+    known: &mut Known,
+    after: &mut Evaluator,
+    step: usize,
+    least: f64,
+) -> Result<bool, ValidateError> {
+    let batches = known.data.len().div_ceil(before.batch).max(1);
+    let share = batches.div_ceil(step) as f64 / batches as f64;
+    let samples = share * known.data.len() as f64;
+    let lost = |tally: &Tally| tally.differing() > (1.0 - least) * samples * tally.rows_per_sample();
+    Ok(!lost(&tally(before, known, after, step, lost)?))
+}
+
+fn tally(
+    before: &mut Evaluator,
+    known: &mut Known,
+    after: &mut Evaluator,
+    step: usize,
+    stop: impl Fn(&Tally) -> bool,
+) -> Result<Tally, ValidateError> {
     let mut tally = Tally::default();
-    for batch in data.batches(before.batch) {
+    let data = known.data.clone();
+    for (number, batch) in data.batches(before.batch).enumerate().step_by(step) {
         let batch = batch?;
-        let (a, b) = (before.run(&batch)?, after.run(&batch)?);
+        let (a, b) = (known.output(before, number, &batch)?, after.run(&batch)?);
         if a.shape() != b.shape() {
             return Err(ValidateError::Different(format!("outputs have shapes {:?} and {:?}", a.shape(), b.shape())));
         }
         tally.add(&a, &b, class_axis(a.ndim()), batch.labels.as_deref());
+        if stop(&tally) {
+            break;
+        }
     }
-    Ok(tally.finish())
+    Ok(tally)
 }
 
 /// The outputs of a model over a data set, `[samples, …]`.

@@ -53,6 +53,15 @@ impl Tally {
         }
     }
 
+    /// Rows with another largest output.
+    pub(super) fn differing(&self) -> f64 {
+        (self.rows - self.agreed) as f64
+    }
+
+    pub(super) fn rows_per_sample(&self) -> f64 {
+        self.rows as f64 / self.samples.max(1) as f64
+    }
+
     pub(super) fn finish(self) -> Comparison {
         let rows = self.rows.max(1) as f64;
         let accuracy = |right: usize| (self.labelled > 0).then(|| right as f64 / self.labelled as f64);

@@ -5,7 +5,7 @@ mod guards;
 mod metrics;
 pub mod second;
 
-pub use compare::{Evaluator, compare, predict};
+pub use compare::{Evaluator, Known, agrees, compare, predict};
 pub use guards::{Guard, Guards, Limits};
 pub use metrics::Comparison;
 

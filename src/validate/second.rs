@@ -7,8 +7,9 @@ use ndarray::ArrayD;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use wait_timeout::ChildExt;
 
 /// The hidden sub-command by which this program runs itself as the child.
@@ -41,27 +42,37 @@ pub enum Verdict {
     NotCheckable(String),
 }
 
-/// Runs the model file in the child on `inputs` (first axis: samples) and compares with `expected`.
+/// Inputs (first axis: samples), and what another runtime gives for them.
+pub struct Case {
+    pub inputs: BTreeMap<String, Tensor>,
+    pub expected: ArrayD<f64>,
+}
+
+/// A check that is under way.
+pub struct Running {
+    child: Child,
+    folder: TempDir,
+    output: String,
+    cases: Vec<Case>,
+    started: Instant,
+    seconds: u64,
+}
+
+/// Starts the model file in the child on the inputs of all cases; none without a program to start.
 ///
 /// # Errors
 /// The exchange of files with the child cannot be set up.
-pub fn check(
-    model: &Path,
-    output: &str,
-    inputs: &BTreeMap<String, Tensor>,
-    expected: &ArrayD<f64>,
-    bounds: &Bounds,
-) -> Result<Verdict, ValidateError> {
-    let Some(program) = &bounds.program else {
-        return Ok(Verdict::NotCheckable("no program to run the check was given".into()));
-    };
+pub fn start(model: &Path, output: &str, cases: Vec<Case>, bounds: &Bounds) -> Result<Option<Running>, ValidateError> {
+    let Some(program) = &bounds.program else { return Ok(None) };
     let setup = |e: &dyn std::fmt::Display| ValidateError::Setup(e.to_string());
     let folder = tempfile::tempdir().map_err(|e| setup(&e))?;
-    let (given, found) = (folder.path().join("inputs"), folder.path().join("outputs"));
-    std::fs::write(&given, encode(inputs).map_err(|e| setup(&e))?).map_err(|e| setup(&e))?;
-    let mut child = Command::new(program)
+    for (number, case) in cases.iter().enumerate() {
+        let bytes = encode(&case.inputs).map_err(|e| setup(&e))?;
+        std::fs::write(inputs_of(folder.path(), number), bytes).map_err(|e| setup(&e))?;
+    }
+    let child = Command::new(program)
         .arg(SUBCOMMAND)
-        .args([model, &given, &found])
+        .args([model, folder.path()])
         .arg(output)
         .arg(bounds.memory_bytes.to_string())
         .stdin(Stdio::null())
@@ -69,32 +80,73 @@ pub fn check(
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| setup(&format!("{}: {e}", program.display())))?;
-    let status = child.wait_timeout(Duration::from_secs(bounds.seconds)).map_err(|e| setup(&e))?;
-    let Some(status) = status else {
-        child.kill().and_then(|()| child.wait()).map_err(|e| setup(&e))?;
-        return Ok(Verdict::NotCheckable(format!("tract needed more than {} s", bounds.seconds)));
-    };
-    if !status.success() {
-        let mut text = String::new();
-        if let Some(mut stderr) = child.stderr.take() {
-            std::io::Read::read_to_string(&mut stderr, &mut text).map_err(|e| setup(&e))?;
+    let (started, seconds, output) = (Instant::now(), bounds.seconds, output.to_string());
+    Ok(Some(Running { child, folder, output, cases, started, seconds }))
+}
+
+impl Running {
+    /// Waits for the end, and takes the worst of all cases.
+    ///
+    /// # Errors
+    /// The exchange of files with the child fails.
+    pub fn finish(mut self) -> Result<Verdict, ValidateError> {
+        let setup = |e: &dyn std::fmt::Display| ValidateError::Setup(e.to_string());
+        let left = Duration::from_secs(self.seconds).saturating_sub(self.started.elapsed());
+        let Some(status) = self.child.wait_timeout(left).map_err(|e| setup(&e))? else {
+            return Ok(Verdict::NotCheckable(format!("tract needed more than {} s", self.seconds)));
+        };
+        if !status.success() {
+            let mut text = String::new();
+            if let Some(mut stderr) = self.child.stderr.take() {
+                std::io::Read::read_to_string(&mut stderr, &mut text).map_err(|e| setup(&e))?;
+            }
+            let reason = text.trim().lines().last().map_or_else(|| status.to_string(), crate::error::printable);
+            return Ok(Verdict::NotCheckable(format!("tract: {reason}")));
         }
-        let reason = text.trim().lines().last().map_or_else(|| status.to_string(), crate::error::printable);
-        return Ok(Verdict::NotCheckable(format!("tract: {reason}")));
+        let mut worst = Verdict::NotCheckable("no samples".into());
+        for (number, case) in self.cases.iter().enumerate() {
+            let bytes = std::fs::read(outputs_of(self.folder.path(), number)).map_err(|e| setup(&e))?;
+            let outputs = decode(&bytes).map_err(|e| setup(&e))?;
+            worst = match (worst, case.verdict(outputs.get(&self.output))) {
+                (
+                    Verdict::Compared { difference: a, same_top1: x },
+                    Verdict::Compared { difference: b, same_top1: y },
+                ) => Verdict::Compared { difference: a.max(b), same_top1: x && y },
+                (Verdict::NotCheckable(_), verdict @ Verdict::Compared { .. }) => verdict,
+                (_, verdict) => return Ok(verdict),
+            };
+        }
+        Ok(worst)
     }
-    let bytes = std::fs::read(&found).map_err(|e| setup(&e))?;
-    let outputs = decode(&bytes).map_err(|e| setup(&e))?;
-    let Some(actual) = outputs.get(output).and_then(Tensor::to_f64) else {
-        return Ok(Verdict::NotCheckable("tract gave no such output".into()));
-    };
-    if actual.shape() != expected.shape() {
-        return Ok(Verdict::NotCheckable(format!(
-            "tract gave the shape {:?}, expected {:?}",
-            actual.shape(),
-            expected.shape()
-        )));
+}
+
+/// The child ends with the check, finished or given up.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
-    Ok(verdict(expected, &actual))
+}
+
+impl Case {
+    fn verdict(&self, actual: Option<&Tensor>) -> Verdict {
+        let Some(actual) = actual.and_then(Tensor::to_f64) else {
+            return Verdict::NotCheckable("tract gave no such output".into());
+        };
+        let (found, expected) = (actual.shape(), self.expected.shape());
+        if found != expected {
+            return Verdict::NotCheckable(format!("tract gave the shape {found:?}, expected {expected:?}"));
+        }
+        verdict(&self.expected, &actual)
+    }
+}
+
+fn inputs_of(folder: &Path, case: usize) -> PathBuf {
+    folder.join(format!("inputs.{case}"))
+}
+
+fn outputs_of(folder: &Path, case: usize) -> PathBuf {
+    folder.join(format!("outputs.{case}"))
 }
 
 fn verdict(expected: &ArrayD<f64>, actual: &ArrayD<f64>) -> Verdict {
@@ -111,16 +163,21 @@ fn verdict(expected: &ArrayD<f64>, actual: &ArrayD<f64>) -> Verdict {
     Verdict::Compared { difference: largest / scale, same_top1 }
 }
 
-/// The child's side: runs `model` in tract on the inputs, one output, and writes it.
+/// The child's side: runs `model` in tract on the inputs in a folder, and writes one output for each there.
 ///
 /// # Errors
 /// In words, for the parent to pass on.
-pub fn child(model: &Path, inputs: &Path, outputs: &Path, output: &str, memory_bytes: u64) -> Result<(), String> {
+pub fn child(model: &Path, folder: &Path, output: &str, memory_bytes: u64) -> Result<(), String> {
     limit_memory(memory_bytes);
-    let inputs = decode(&std::fs::read(inputs).map_err(|e| e.to_string())?)?;
-    let value = crate::session::run_file_in_tract(model, &inputs, output).map_err(|e| e.to_string())?;
-    let bytes = encode(&BTreeMap::from([(output.to_string(), value)]))?;
-    std::fs::write(outputs, bytes).map_err(|e| e.to_string())
+    let given = (0..).map(|case| inputs_of(folder, case)).take_while(|path| path.exists());
+    let read = |path: PathBuf| decode(&std::fs::read(path).map_err(|e| e.to_string())?);
+    let feeds = given.map(read).collect::<Result<Vec<_>, String>>()?;
+    let values = crate::session::run_file_in_tract(model, &feeds, output).map_err(|e| e.to_string())?;
+    for (case, value) in values.into_iter().enumerate() {
+        let bytes = encode(&BTreeMap::from([(output.to_string(), value)]))?;
+        std::fs::write(outputs_of(folder, case), bytes).map_err(|e| e.to_string())?;
+    }
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -9,4 +9,5 @@ mod kernels;
 mod layers;
 mod model;
 mod prepare;
+mod validate;
 mod write;

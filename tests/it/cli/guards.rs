@@ -73,3 +73,23 @@ fn models_that_do_not_fit_together_are_told() {
     fs::copy(trained(super::VIT), home.path("vit.onnx")).unwrap();
     home.fails("validate m.onnx vit.onnx --forget f.npy --retain r.npy", 3, &["vit.onnx", "input"]);
 }
+
+/// The new model is run on as many samples as asked for, spread over the set, and on all where two are compared.
+#[test]
+fn the_number_of_checked_samples_is_an_option() {
+    let home = Home::new();
+    home.digits("f.npy", 12, 0);
+    home.digits("r.npy", 0, 150);
+    let model = trained(RESNET);
+    let samples = |line: &str| {
+        let report = home.json(line);
+        ["forget", "retain"].map(|set| report["validation"][set]["samples"].as_u64().unwrap())
+    };
+    let line = format!("forget {model} --forget f.npy --retain r.npy --alpha 2 -o out.onnx --dry-run --batch-size 16");
+    assert_eq!(samples(&line), [12, 150]);
+    assert_eq!(samples(&format!("{line} --check-samples 70")), [12, 70]);
+    assert_eq!(samples(&format!("{line} --check-samples 0")), [12, 150]);
+    let line = format!("validate {model} {model} --forget f.npy --retain r.npy");
+    assert_eq!(samples(&line), [12, 150]);
+    assert_eq!(samples(&format!("{line} --check-samples 5")), [5, 5]);
+}

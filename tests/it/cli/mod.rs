@@ -198,6 +198,22 @@ fn assert_message(err: &str, parts: &[&str], line: &str) {
     }
 }
 
+/// Two JSON values are the same, numbers but for rounding: outputs of the original come from the graph that its
+/// importance was computed with, or from its own.
+fn assert_near(found: &Value, expected: &Value, what: &str) {
+    match (found, expected) {
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{what}: {a}, expected {b}");
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            assert!(a.keys().eq(b.keys()), "{what}: {found}, expected {expected}");
+            b.iter().for_each(|(key, value)| assert_near(&a[key], value, &format!("{what}, {key}")));
+        }
+        _ => assert_eq!(found, expected, "{what}"),
+    }
+}
+
 fn assert_same(before: &BTreeMap<PathBuf, Vec<u8>>, after: &BTreeMap<PathBuf, Vec<u8>>, line: &str) {
     let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(before), names(after), "{line}");
