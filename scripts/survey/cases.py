@@ -36,6 +36,20 @@ class Case:
     """Writes `data.npz` and `reference.npz`, the importance by the framework's own autograd, into this folder."""
 
 
+EXACT = 1e-3
+"""Against autograd: the limit of the parity test."""
+BUFFER = "buffer "
+"""Begins the names of tables that are no parameters."""
+DEAD = 1e-9
+"""Relative to the largest gradient of the model: a gradient that is zero but for rounding (a key's bias)."""
+
+
+def relative(actual: np.ndarray, expected: np.ndarray) -> float:
+    """As the parity test: the 99.9th percentile."""
+    scale = np.abs(expected) + 1e-3 * np.abs(expected).max()
+    return float(np.quantile(np.abs(actual - expected) / np.where(scale == 0, 1, scale), 0.999))
+
+
 def write_reference(path: Path, values: dict[str, np.ndarray], sums: dict[str, np.ndarray], more: dict[str, np.ndarray] = {}) -> None:
     """Parameters and their importance by name; the file appears whole or not at all."""
     arrays = {f"value/{name}": value.astype(np.float32) for name, value in values.items()}

@@ -22,11 +22,9 @@ import onnx
 from onnx import numpy_helper
 from safetensors import safe_open
 
-from cases import RESULTS, ROOT
+from cases import BUFFER, DEAD, RESULTS, ROOT, relative
 from differences import Differences
 
-DEAD = 1e-9
-"""Relative to the largest gradient of the model: a gradient that is zero but for rounding (a key's bias)."""
 ROUNDING = 1e-5
 ELEMENTS = 4
 ENOUGH = 1e-3
@@ -55,7 +53,8 @@ class Reference:
         arrays = dict(np.load(path))
         pairs = {key[6:]: (value, arrays["omega/" + key[6:]]) for key, value in arrays.items() if key.startswith("value/")}
         self.known = list(pairs.items())
-        self.trained = sum(value.size for value, omega in pairs.values() if omega.any())
+        self.trained = sum(v.size for name, (v, omega) in pairs.items() if omega.any() and not name.startswith(BUFFER))
+        self.single = float(arrays["single"]) if "single" in arrays else None
         self.refuted = arrays.get("refuted", np.array([], str)).tolist()
         for key, scale in arrays.items():
             if key.startswith("scale/") and key[6:] in pairs:
@@ -66,17 +65,38 @@ class Reference:
                     self.known.append((f"{bias} (folded)", (scale, pairs[bias][1])))
         self.sums = np.array([(v.size, v.sum(dtype=np.float64), np.square(v, dtype=np.float64).sum()) for _, (v, _) in self.known])
 
-    def find(self, value: np.ndarray) -> tuple[str, np.ndarray] | None:
-        """The name of the parameter with this value, and its importance in this one's layout."""
+    def find(self, value: np.ndarray) -> dict[str, np.ndarray]:
+        """The parameters with this value, and their importance in this one's layout."""
+        matches = {}
         squares = np.square(value, dtype=np.float64).sum()
         sums = np.abs(self.sums - [value.size, value.sum(dtype=np.float64), squares])
         near = (sums[:, 0] == 0) & (sums[:, 2] <= 1e-4 * squares) & (sums[:, 1] <= 1e-3 * np.sqrt(squares * value.size))
         for index in near.nonzero()[0]:
             name, (known, omega) = self.known[index]
             for moved, importance in layouts(known, omega, value.shape):
-                if np.allclose(moved, value, rtol=1e-3, atol=1e-4 * np.abs(value).max()):
-                    return name, importance
-        return None
+                if name not in matches and np.allclose(moved, value, rtol=1e-3, atol=1e-4 * np.abs(value).max()):
+                    matches[name] = importance
+        return matches
+
+
+def matched(known: Reference, values: dict[str, np.ndarray], sums: dict[str, np.ndarray]) -> dict[str, tuple[str, np.ndarray]]:
+    """The parameter that each tensor is, with its importance. Where several have one value, as many as there are tensors
+    with it, each tensor is that with the nearest importance."""
+    every = {name: known.find(value) for name, value in values.items() if value.dtype == np.float32 and value.size > 1}
+    groups: dict[frozenset, list[str]] = {}
+    for name, matches in every.items():
+        groups.setdefault(frozenset(matches), []).append(name)
+    found = {}
+    for origins, names in groups.items():
+        left = set(origins)
+        if len(origins) != len(names):
+            continue
+        for name in names:
+            gap = lambda origin: 0.0 if name not in sums else float(np.abs(sums[name] - every[name][origin]).max())
+            origin = min(sorted(left), key=gap)
+            left.remove(origin)
+            found[name] = origin, every[name][origin]
+    return found
 
 
 def layouts(value: np.ndarray, omega: np.ndarray, shape: tuple[int, ...]):
@@ -113,23 +133,24 @@ def importance(binary: Path, model: Path, data: Path, *settings: str) -> tuple[d
             return {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}, seconds, message
 
 
-def relative(actual: np.ndarray, expected: np.ndarray) -> float:
-    """As the parity test: the 99.9th percentile."""
-    scale = np.abs(expected) + 1e-3 * np.abs(expected).max()
-    return float(np.quantile(np.abs(actual - expected) / np.where(scale == 0, 1, scale), 0.999))
+def errors(sums: dict, found: dict) -> dict[str, tuple[float, float]]:
+    """For each tensor the error, and the largest relative to the tensor's largest."""
+    largest = max((omega.max() for _, omega in found.values() if omega.size), default=0)
+    every = {}
+    for name, (_, omega) in found.items():
+        omega, actual = omega.astype(np.float64), sums[name]
+        if omega.max() <= DEAD * largest:
+            every[name] = (0.0, 0.0) if actual.max() <= ROUNDING * largest else (np.inf, np.inf)
+        else:
+            every[name] = relative(actual, omega), float(np.abs(actual - omega).max() / omega.max())
+    return every
 
 
 def by_reference(record: dict, sums: dict, found: dict) -> None:
-    largest = max((omega.max() for _, omega in found.values() if omega.size), default=0)
-    for name, (origin, omega) in found.items():
-        omega, actual = omega.astype(np.float64), sums[name]
-        if omega.max() <= DEAD * largest:
-            error, scaled = (0.0, 0.0) if actual.max() <= ROUNDING * largest else (np.inf, np.inf)
-        else:
-            error, scaled = relative(actual, omega), float(np.abs(actual - omega).max() / omega.max())
+    for name, (error, scaled) in errors(sums, found).items():
         record["scaled"] = max(record.get("scaled", 0.0), scaled)
         if not error <= record["error"]:
-            record["error"], record["tensor"] = error, f"{name} = {origin}"
+            record["error"], record["tensor"] = error, f"{name} = {found[name][0]}"
 
 
 def difference(differences: Differences, name: str, index: int, expected: float, largest: float) -> float | None:
@@ -180,11 +201,22 @@ def by_gradient(record: dict, binary: Path, folder: Path, data: Path, names: lis
             record["gradient_refused"] = done.stderr.strip()[-300:]
             return
         built = onnx.load(graph)
-        record["gradient_nodes"] = len(built.graph.node)
+        record["gradient_nodes"], record["forward_nodes"] = len(built.graph.node), forward_nodes(built.graph)
         outputs = {each.name for each in built.graph.output}
         record["gradients_missing"] = [name for name in names if f"{name}.grad" not in outputs]
         names = [name for name in names if f"{name}.grad" in outputs]
         record["directional"] = Differences(folder / "model.onnx", dict(np.load(data)), names).directional(graph)
+
+
+def forward_nodes(graph: onnx.GraphProto) -> int:
+    """Nodes that the model's own outputs need."""
+    needed = {each.name for each in graph.output if not each.name.endswith(".grad")}
+    count = 0
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            count += 1
+    return count
 
 
 def data_of(folder: Path) -> Path | None:
@@ -207,12 +239,10 @@ def check(binary: Path, folder: Path) -> dict:
     record["tensors"], record["parameters"] = len(sums), int(sum(total.size for total in sums.values()))
     if (folder.parent / "reference.npz").exists():
         known = reference(folder.parent / "reference.npz")
-        matches = {name: known.find(value) for name, value in values.items() if value.dtype == np.float32 and value.size > 1}
-        origins = [match[0] for match in matches.values() if match]
-        single_use = {name: match for name, match in matches.items() if match and origins.count(match[0]) == 1}
-        found = {name: match for name, match in single_use.items() if name in sums}
-        record["trained"], record["refuted"] = known.trained, known.refuted
-        record["no_weight"] = [name for name in single_use if name not in sums]
+        every = matched(known, values, sums)
+        found = {name: match for name, match in every.items() if name in sums}
+        record["trained"], record["refuted"], record["single"] = known.trained, known.refuted, known.single
+        record["no_weight"] = [n for n, (origin, _) in every.items() if n not in sums and not origin.startswith(BUFFER)]
     by_reference(record, sums, found)
     record["matched"] = len(found)
     try:

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 import cases
-from cases import SAMPLES, Case
+from cases import DEAD, SAMPLES, Case, relative
 
 EXPORTERS = ("TorchScript", "dynamo")
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -172,22 +172,43 @@ def write_reference(model: nn.Module, data: Inputs, path: Path) -> None:
             exact(*(value[:1] for value in doubles.values()))
     except RuntimeError:  # a type is written into the model
         exact, doubles = copy.deepcopy(model), data
-    names, parameters = zip(*((n, p) for n, p in exact.named_parameters() if p.requires_grad))
-    sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
-    for index in range(SAMPLES):
-        sample = [value[index : index + 1] for value in doubles.values()]
-        gradients = torch.autograd.grad(objective(exact, sample), parameters, allow_unused=True)
-        for total, gradient in zip(sums, gradients):
-            if gradient is not None:
-                total += gradient.abs()
-    folded = {}
+    names, parameters = zip(*differentiable(exact))
+    sums, sample, gradients = absolute_gradients(exact, doubles)
+    single, _, _ = absolute_gradients(model, data)
+    largest = max(float(total.max()) for total in sums)
+    errors = [relative(a.numpy(), e.numpy()) for a, e in zip(single, sums) if float(e.max()) > DEAD * largest]
+    folded = {"single": np.array(max(errors))}
     for layer, bias, scale, shift in foldings(exact, doubles):
         folded[f"scale/{layer}"], folded[f"shift/{layer}/{bias}"] = scale, shift
     wrong = refuted(exact, sample, parameters, gradients) if doubles is not data else []
-    kept = {name: index for index, name in enumerate(names) if index not in wrong}
+    # Buffers without a gradient are read where none is taken.
+    still = [i for i, name in enumerate(names) if name.startswith(cases.BUFFER) and not bool(sums[i].any())]
+    kept = {name: index for index, name in enumerate(names) if index not in [*wrong, *still]}
     folded["refuted"] = np.array([names[index] for index in wrong], str)
     values = {name: parameters[index].detach().numpy() for name, index in kept.items()}
     cases.write_reference(path, values, {name: sums[index].numpy() for name, index in kept.items()}, folded)
+
+
+def differentiable(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters, and tables of numbers that exporters write as constants like them: buffers, but no statistics."""
+    found = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point() and buffer.numel() > 1 and not name.endswith(("running_mean", "running_var")):
+            found.append((f"{cases.BUFFER}{name}", buffer.requires_grad_()))
+    return found
+
+
+def absolute_gradients(model: nn.Module, data: Inputs) -> tuple[list[Tensor], list[Tensor], tuple[Tensor | None, ...]]:
+    """The sums over samples of the absolute gradients, and the last sample with its gradients."""
+    parameters = [parameter for _, parameter in differentiable(model)]
+    sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
+    for index in range(SAMPLES):
+        sample = [value[index : index + 1] for value in data.values()]
+        gradients = torch.autograd.grad(objective(model, sample), parameters, allow_unused=True)
+        for total, gradient in zip(sums, gradients):
+            if gradient is not None:
+                total += gradient.abs()
+    return [total.detach() for total in sums], sample, gradients
 
 
 def objective(model: nn.Module, sample: list[Tensor]) -> Tensor:
