@@ -6,11 +6,12 @@ use crate::autograd::roles::{RoleError, Verdict, verdicts, weights};
 use crate::autograd::rules::{self, Gradient};
 use crate::data::{self, DataSet, InputSpec};
 use crate::error::printable;
-use crate::graph::{Graph, Name};
+use crate::graph::{Graph, Name, Node};
 use crate::model::{self, Model};
 use crate::report::File;
 use crate::session::RuntimeOptions;
 use crate::tensor::{DType, Tensor};
+use onnx_protobuf::AttributeProto;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,6 +106,22 @@ fn own_verdicts(model: &Model, graph: &Graph) -> Vec<Verdict> {
     verdicts(graph).into_iter().filter_map(own).collect()
 }
 
+/// Lists of numbers that a node of a classical library holds as attributes: what was fitted, but no tensor.
+fn attribute_verdicts(node: &Node) -> Vec<Verdict> {
+    if node.domain != rules::ML {
+        return vec![];
+    }
+    let lists = node.attributes.iter().filter(|attribute| !attribute.floats.is_empty());
+    let verdict = |attribute: &AttributeProto| Verdict {
+        name: printable(&format!("{}.{}", node.outputs.iter().flatten().next().map_or("", |o| o), attribute.name)),
+        shape: vec![attribute.floats.len()],
+        dtype: DType::F32.to_string(),
+        weight: false,
+        reason: format!("an attribute of {}, not a tensor: it cannot be rewritten", node.describe()),
+    };
+    lists.map(verdict).collect()
+}
+
 /// The graph of a model that was read from `path`.
 pub(super) fn graph(model: &Model, path: &Path) -> Result<Graph, Error> {
     Graph::new(model).map_err(|source| Error::Graph { path: path.into(), source })
@@ -184,6 +201,7 @@ pub fn inspect(path: &Path, common: &Common) -> Result<Summary, Error> {
     let model = Model::read(path, &common.model_limits)?;
     let graph = graph(&model, path)?;
     let mut parameters = own_verdicts(&model, &graph);
+    parameters.extend(graph.nodes.iter().flat_map(attribute_verdicts));
     parameters.sort_by_key(|v| !v.weight);
     let weights = parameters.iter().filter(|v| v.weight).map(|v| Name::from(v.name.as_str())).collect();
     let port = |v: model::ValueInfo| Port {

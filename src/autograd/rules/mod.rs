@@ -110,7 +110,7 @@ impl Row {
 }
 
 const MICROSOFT: &str = "com.microsoft";
-const ML: &str = "ai.onnx.ml";
+pub const ML: &str = "ai.onnx.ml";
 
 const fn unrolled(op: &'static str) -> Row {
     Row { gradient: Gradient::Unrolled, ..zero(op, "", samples::never) }

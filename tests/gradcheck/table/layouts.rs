@@ -44,6 +44,11 @@ pub fn cases() -> Vec<Case> {
             .ints("u", &[-1, 2, 2, 2, 2])
             .single(NO_F64)
             .polynomial(),
+        case("Gather", "the same rows of a table for every sample", "n = Shape<start=0,end=1>(x); d = Concat<axis=0>(n, t); i = Expand(k, d); e = Gather(w, i); y = Mul(x, e)")
+            .act("x", &[4, 3])
+            .weight("w", &[2, 3])
+            .ints("t", &[4])
+            .ints("k", &[0, 1, 1, 0]),
         case("LayerNormalization", "tokens first", "s = Transpose<perm=[1,0,2]>(x); y = LayerNormalization(s, g, b)")
             .act("x", &[4, 3])
             .weight_in(POSITIVE, "g", &[3])

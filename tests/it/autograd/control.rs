@@ -173,3 +173,24 @@ fn weights_are_found_behind_their_bounds() {
         .outputs(&["y"]);
     assert!(verdicts(&graph).iter().any(|v| v.name == "w" && v.weight && v.reason == "factor"));
 }
+
+/// Constants that others are filled into are masks, whatever reads them.
+#[test]
+fn masks_made_of_constants_are_no_weights() {
+    let graph = Build::new(DType::F32, &[2, 3])
+        .weight("zeros", &[2, 3])
+        .weight("low", &[1, 3])
+        .integers("places", &[0])
+        .node("Unsqueeze", &["places", "places"], "rows")
+        .node("ScatterND", &["zeros", "rows", "low"], "mask")
+        .weight("w", &[2, 3])
+        .node("Add", &["x", "mask"], "masked")
+        .node("Add", &["masked", "w"], "y")
+        .outputs(&["y"]);
+    let found = verdicts(&graph);
+    let of = |name: &str| found.iter().find(|v| v.name == name).unwrap();
+    assert!(of("w").weight, "{found:?}");
+    for name in ["zeros", "low"] {
+        assert!(!of(name).weight && of(name).reason.contains("ScatterND of constants alone"), "{:?}", of(name));
+    }
+}

@@ -1,6 +1,10 @@
 //! Networks of scikit-learn as its converter writes them: labels beside probabilities, dictionaries, scaled inputs.
 
-use super::{Home, trained};
+use super::{Home, trained, with_nodes};
+use crate::model::build::node;
+use onnx_protobuf::OperatorSetIdProto;
+use onnx_unlearn::graph::attribute;
+use protobuf::Message;
 use serde_json::json;
 
 fn fixture(name: &str) -> String {
@@ -40,4 +44,24 @@ fn outputs_that_could_all_be_meant_are_listed() {
     home.fails(&forget("columns.onnx"), 2, &parts);
     home.fails(&format!("{} --outputs output_label", forget("tensor.onnx")), 2, &["there is no output"]);
     home.fails(&format!("{} --outputs label", forget("tensor.onnx")), 4, &["'label' of type int64 has no gradient"]);
+}
+
+/// Numbers that were fitted but lie in attributes are named where they are looked for.
+#[test]
+fn weights_in_attributes_are_told() {
+    let mut linear = node("LinearRegressor", &["x"], &["y"]);
+    linear.domain = "ai.onnx.ml".into();
+    linear.attribute = vec![attribute("coefficients", vec![1.0f32, 2.0, 3.0]), attribute("intercepts", vec![0.5f32])];
+    let mut model = with_nodes(vec![linear], vec![]);
+    let domain = OperatorSetIdProto { domain: "ai.onnx.ml".into(), version: 1, ..Default::default() };
+    model.opset_import.push(domain);
+    let home = Home::new();
+    home.write("linear.onnx", model.write_to_bytes().unwrap());
+    let found = home.json("inspect linear.onnx");
+    assert_eq!(found["total_weights"], 0);
+    let list = found["parameters"].as_array().unwrap();
+    assert_eq!(list.iter().map(|p| &p["name"]).collect::<Vec<_>>(), ["y.coefficients", "y.intercepts"]);
+    assert!(list[0]["reason"].as_str().unwrap().contains("an attribute of ai.onnx.ml.LinearRegressor"), "{found}");
+    home.digits("f.npy", 1, 0);
+    home.fails("importance linear.onnx --data f.npy -o p.safetensors", 4, &["no weights left", "inspect"]);
 }
