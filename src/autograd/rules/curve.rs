@@ -1,6 +1,7 @@
 //! Activation functions with curved parts, and those made of straight ones.
 
 use super::{Grad, GradError, Name, Node, Tape, first};
+use crate::tensor::DType;
 
 type Grads = Result<Vec<Option<Grad>>, GradError>;
 
@@ -91,12 +92,17 @@ pub(super) fn swish(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gra
 pub(super) fn hard_sigmoid(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let dy = first(node, grads)?;
     let y = node.output()?;
-    let mut dx = tape.scale(&dy, node.float("alpha").unwrap_or(0.2).into());
-    for (op, bound) in [("Greater", 0.0), ("Less", 1.0)] {
-        let inside = tape.compare_with(op, y, bound);
-        dx = tape.keep_where(&inside, &dx);
-    }
-    Ok(vec![Some(dx.into())])
+    let (least, below_one) = match tape.dtype(y) {
+        DType::F64 => (f64::MIN_POSITIVE, 1.0 - f64::EPSILON / 2.0),
+        _ => (f32::MIN_POSITIVE.into(), 1.0 - f64::from(f32::EPSILON) / 2.0),
+    };
+    // What a cut to the numbers between the bounds leaves as it is lies between them.
+    let [least, below_one] = [least, below_one].map(|bound| tape.scalar(y, bound));
+    let kind = (tape.dtype(y), tape.shape(y));
+    let cut = tape.node("Clip", &[y, &least, &below_one], vec![], kind);
+    let inside = tape.compare("Equal", y, &cut);
+    let dx = tape.keep_where(&inside, &dy);
+    Ok(vec![Some(tape.scale(&dx, node.float("alpha").unwrap_or(0.2).into()).into())])
 }
 
 /// `y = x min(max(x/6 + 1/2, 0), 1)`: `dx = 0` where `x <= -3`, `dy` where `x >= 3`, else `dy (x/3 + 1/2)`.
