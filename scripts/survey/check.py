@@ -63,7 +63,7 @@ class Reference:
             elif key.startswith("shift/"):
                 for bias in [name for name in pairs if key.endswith("/" + name)]:
                     self.known.append((f"{bias} (folded)", (scale, pairs[bias][1])))
-        self.sums = np.array([(v.size, v.sum(dtype=np.float64), np.square(v, dtype=np.float64).sum()) for _, (v, _) in self.known])
+        self.sums = np.array([(v.size, v.sum(dtype=np.float64), np.square(v, dtype=np.float64).sum()) for _, (v, _) in self.known]).reshape(-1, 3)
 
     def find(self, value: np.ndarray) -> dict[str, np.ndarray]:
         """The parameters with this value, and their importance in this one's layout."""

@@ -73,3 +73,25 @@ pub struct Use {
     pub contraction: Contraction,
     pub views: Vec<View>,
 }
+
+/// What of a sample's gradient is added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// `|g|`
+    Absolute,
+    /// `g²`
+    Square,
+    /// `g` itself
+    Signed,
+}
+
+impl Power {
+    /// The power of a number.
+    pub fn apply(self, g: f64) -> f64 {
+        match self {
+            Power::Absolute => g.abs(),
+            Power::Square => g * g,
+            Power::Signed => g,
+        }
+    }
+}

@@ -5,6 +5,7 @@ use super::tape::Cut;
 use super::{ConvGeometry, Tape};
 use crate::graph::{Name, attribute};
 use crate::tensor::DType;
+use onnx_protobuf::AttributeProto;
 
 /// `Lᵀ R`, the rows of both being all leading axes, as a value of the given shape.
 pub(super) fn product(tape: &mut Tape, left: &Name, right: &Name, shape: &[usize]) -> Name {
@@ -32,30 +33,45 @@ pub(super) fn conv(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry
     if let Some(dw) = one_tap(tape, x, dy, geometry) {
         return dw;
     }
-    let output = tape.shape(dy)[2..].to_vec();
-    let (mut cuts, mut end) = (Vec::new(), Vec::new());
-    for (i, &positions) in output.iter().enumerate() {
-        let size = tape.shape(x)[i + 2] as i64;
-        let reach = (positions - 1) * geometry.strides[i] + geometry.dilations[i] * (geometry.kernel[i] - 1);
-        let beyond = (reach + 1) as i64 - size - geometry.pads[i] as i64;
-        cuts.push(Cut { axis: i + 2, start: 0, end: (size + beyond.min(0)) as usize, step: 1 });
-        end.push(beyond.max(0));
-    }
-    let x = tape.slices(x, &cuts);
+    let (x, pads) = reached(tape, x, dy, geometry);
     let channels = tape.shape(&x)[1] / geometry.group;
     let x = channels_first(tape, &x, geometry.group);
     let dy = swapped(tape, dy);
-    let to_i64 = |values: &[usize]| values.iter().map(|&v| v as i64).collect::<Vec<_>>();
-    let attributes = vec![
-        attribute("strides", to_i64(&geometry.dilations)),
-        attribute("dilations", to_i64(&geometry.strides)),
-        attribute("pads", [to_i64(&geometry.pads), end].concat()),
-        attribute("group", geometry.group as i64),
-    ];
+    let attributes = exchanged(geometry, pads, geometry.group);
     let shape = [&[channels, tape.shape(&dy)[0]], &geometry.kernel[..]].concat();
     let kind = (tape.dtype(&dy), shape);
     let dw = tape.node("Conv", &[&x, &dy], attributes, kind);
     swapped(tape, &dw)
+}
+
+/// What of `x` the windows reach, and the padding that gives as many taps as the kernel has. The spatial axes of both
+/// are the last.
+pub(super) fn reached(tape: &mut Tape, x: &Name, dy: &Name, geometry: &ConvGeometry) -> (Name, Vec<i64>) {
+    let first = tape.rank(x) - geometry.kernel.len();
+    let output = tape.shape(dy)[tape.rank(dy) - geometry.kernel.len()..].to_vec();
+    let (mut cuts, mut end) = (Vec::new(), Vec::new());
+    for (i, &positions) in output.iter().enumerate() {
+        let size = tape.shape(x)[first + i] as i64;
+        let reach = (positions - 1) * geometry.strides[i] + geometry.dilations[i] * (geometry.kernel[i] - 1);
+        let beyond = (reach + 1) as i64 - size - geometry.pads[i] as i64;
+        cuts.push(Cut { axis: first + i, start: 0, end: (size + beyond.min(0)) as usize, step: 1 });
+        end.push(beyond.max(0));
+    }
+    (tape.slices(x, &cuts), [to_i64(&geometry.pads), end].concat())
+}
+
+/// The attributes of the convolution that gives a weight's gradient: strides and dilations exchanged.
+pub(super) fn exchanged(geometry: &ConvGeometry, pads: Vec<i64>, group: usize) -> Vec<AttributeProto> {
+    vec![
+        attribute("strides", to_i64(&geometry.dilations)),
+        attribute("dilations", to_i64(&geometry.strides)),
+        attribute("pads", pads),
+        attribute("group", group as i64),
+    ]
+}
+
+fn to_i64(values: &[usize]) -> Vec<i64> {
+    values.iter().map(|&v| v as i64).collect()
 }
 
 /// The weight gradient of a kernel of one tap: the product over samples and positions.

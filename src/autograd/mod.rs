@@ -5,6 +5,8 @@
 //! sum over the positions of a sample, the absolute value, and the sum over samples happen where
 //! that is cheapest.
 
+mod accumulate;
+mod apart;
 mod contraction;
 mod driver;
 mod levels;
@@ -18,7 +20,8 @@ pub mod rules;
 mod tape;
 mod views;
 
-pub use contraction::{Contraction, ConvGeometry, Operand, Use, View};
+pub use accumulate::{Accumulating, Accumulator, accumulating};
+pub use contraction::{Contraction, ConvGeometry, Operand, Power, Use, View};
 pub use driver::{
     Backward, Explicit, Reduction, Seed, Weight, check_rules, differentiate, gradients, missing_rules, rewritten,
 };

@@ -79,7 +79,8 @@ pub struct ObjectiveArgs {
     /// Samples in a batch [default: by size of the activations; 64 for the batch reduction]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
-    /// Memory that the process may take, such as 4GiB or 800MiB; the batch size follows it [default: 80 % of what is free]
+    /// Memory that the process, or the arena of a GPU, may take, such as 4GiB or 800MiB; the batch size follows it
+    /// [default: 80 % of what is free]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     memory: Option<u64>,
 }
@@ -222,7 +223,7 @@ impl RunArgs {
             RuntimeArg::Tract => RuntimeChoice::Tract,
         };
         let (device, threads, allow_tf32) = (self.device, self.threads, self.allow_tf32);
-        let runtime = RuntimeOptions { runtime, device, threads, allow_tf32, library: None };
+        let runtime = RuntimeOptions { runtime, device, threads, allow_tf32, ..RuntimeOptions::default() };
         Common { runtime, outputs: self.outputs.clone(), ..Common::default() }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::columns::Image;
 use super::{ImportanceError, fused};
-use crate::autograd::{Contraction, Operand, Use, View, Weight, places};
+use crate::autograd::{Contraction, Operand, Power, Use, View, Weight, places};
 use crate::graph::normalise;
 use crate::session::Output;
 use crate::specialise::samples::SampleAxis;
@@ -15,27 +15,6 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar};
 use pulp::Arch;
 use std::collections::BTreeMap;
-
-/// What of a sample's gradient is added up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Power {
-    /// `|g|`
-    Absolute,
-    /// `g²`
-    Square,
-    /// `g` itself
-    Signed,
-}
-
-impl Power {
-    pub(super) fn apply(self, g: f64) -> f64 {
-        match self {
-            Power::Absolute => g.abs(),
-            Power::Square => g * g,
-            Power::Signed => g,
-        }
-    }
-}
 
 /// A value that a contraction reads, wherever it lies.
 #[derive(Clone, Debug)]

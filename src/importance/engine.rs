@@ -1,18 +1,22 @@
 //! One pass over a data set, batch by batch.
 
-use super::contract::{Power, Value, Values, accumulate};
+use super::batch::{one_hot, padded, part};
+use super::contract::{Value, Values, accumulate};
 use super::memory::{Need, limit, resident};
+use super::outputs::Kept;
 use super::{ImportanceError, Shard, Sums};
 use crate::autograd::objective::{ONE_HOT, Objective, SAMPLE_WEIGHT};
-use crate::autograd::{Backward, Reduction, Weight, check_rules, differentiate};
+use crate::autograd::{
+    Accumulating, Accumulator, Backward, Power, Reduction, Weight, accumulating, check_rules, differentiate,
+};
 use crate::data::{Batch, DataSet};
 use crate::graph::{Graph, Name};
-use crate::session::{Feed, Output, Runtime, Session};
+use crate::session::{Carried, Output, Runtime, Session};
 use crate::specialise::specialise;
 use crate::tensor::Tensor;
-use crate::with_array;
-use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
+use ndarray::{Array1, ArrayD, IxDyn};
 use rayon::prelude::*;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -32,12 +36,24 @@ pub struct Settings {
     pub memory: Option<u64>,
     /// Passes whose sums are in memory at the same time.
     pub passes: usize,
+    /// Where contractions are computed; in the graph on a GPU and in kernels of our own on the CPU where absent.
+    pub lowering: Option<Lowering>,
+}
+
+/// Where weights' gradients are contracted and added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lowering {
+    /// In fused kernels on the CPU, in float64 from batch to batch.
+    Kernels,
+    /// In standard operators of the graph; the sums stay on the runtime's device, in float32, and are added to float64
+    /// every so many batches. Where a contraction has no such form, the kernels do it.
+    Graph,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (objective, reduction) = (Objective::SquaredL2, Reduction::Sample);
-        Settings { objective, reduction, batch_size: None, signed: false, memory: None, passes: 1 }
+        Settings { objective, reduction, batch_size: None, signed: false, memory: None, passes: 1, lowering: None }
     }
 }
 
@@ -60,6 +76,11 @@ const BATCH_OF_AUTHORS: usize = 64;
 /// Bytes that the values of the forward graph may take in a batch chosen by itself, and its largest size.
 const AUTO_BYTES: usize = 2 << 30;
 const AUTO_MOST: usize = 32;
+/// Batches after which sums in float32 that stay on a device are added to those in float64.
+const FLUSH: usize = 64;
+/// Bytes of gradients of single samples that a graph holds at a time, and of a limit on memory the part.
+const ROOM: usize = 256 << 20;
+const ROOM_SHARE: u64 = 8;
 
 /// Computes importance of the weights of one model.
 pub struct Importance<'a> {
@@ -76,42 +97,34 @@ pub struct Importance<'a> {
     limit: Option<u64>,
     before: u64,
     warnings: Vec<String>,
+    /// The largest batch that the device had memory for, once it had too little for one.
+    shrunk: Option<usize>,
     /// The first output of the model for each sample of the last pass, as far as it is kept.
     outputs: Option<Kept>,
-}
-
-/// Rows of outputs, sample by sample.
-#[derive(Default)]
-struct Kept {
-    shape: Vec<usize>,
-    elements: Vec<f32>,
-    /// Too many, or not in float32.
-    spilt: bool,
-}
-
-/// Elements of outputs that are kept at most.
-const KEPT: usize = 1 << 26;
-
-impl Kept {
-    fn add(&mut self, output: Option<&Value>, samples: usize) {
-        let rows = match output {
-            Some(Value::Single(shape, elements)) if shape.len() > 1 => {
-                self.shape = shape[1..].to_vec();
-                elements.get(..samples * self.shape.iter().product::<usize>())
-            }
-            _ => None,
-        };
-        match rows.filter(|rows| self.elements.len() + rows.len() <= KEPT) {
-            Some(rows) => self.elements.extend(rows),
-            None => self.spilt = true,
-        }
-    }
 }
 
 struct Engine {
     backward: Backward,
     /// None where no gradient needs a value of the graph.
     session: Option<Box<dyn Session>>,
+    /// The sums that the graph itself adds up, in the order of the weights.
+    carried: Option<Vec<Carried>>,
+}
+
+impl Engine {
+    /// Adds the sums that stayed with the runtime to those in float64.
+    fn flush(&mut self, sums: &mut Sums) -> Result<(), ImportanceError> {
+        let (Some(session), Some(carried)) = (&mut self.session, &self.carried) else { return Ok(()) };
+        let mut fetched = session.fetch()?;
+        for (weight, own) in self.backward.weights.iter().zip(carried) {
+            let Some(part) = fetched.remove(&own.input).and_then(|t| t.to_f64()) else { continue };
+            match sums.weights.entry(weight.name.to_string()) {
+                Entry::Vacant(free) => drop(free.insert(part)),
+                Entry::Occupied(mut known) => *known.get_mut() += &part,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Importance<'a> {
@@ -130,8 +143,21 @@ impl<'a> Importance<'a> {
         let pool = pool.map_err(|e| ImportanceError::Threads(e.to_string()))?;
         let (pool, engines) = (Arc::new(pool), BTreeMap::new());
         let (limit, before) = (limit(settings.memory), resident());
-        let (size, warnings, outputs) = (None, vec![], None);
-        Ok(Importance { runtime, graph, parameters, settings, pool, engines, size, limit, before, warnings, outputs })
+        let (size, warnings, outputs, shrunk) = (None, vec![], None, None);
+        Ok(Importance {
+            runtime,
+            graph,
+            parameters,
+            settings,
+            pool,
+            engines,
+            size,
+            limit,
+            before,
+            warnings,
+            shrunk,
+            outputs,
+        })
     }
 
     /// Has the model's first output, which a pass computes anyway, kept.
@@ -198,12 +224,21 @@ impl<'a> Importance<'a> {
         std::thread::scope(|scope| {
             let (send, receive) = sync_channel(1);
             scope.spawn(move || rest.batches(size).all(|batch| send.send(batch).is_ok()));
+            // Of batches that are not in float64 yet, number and count.
+            let mut open = (0, 0);
             for batch in receive {
                 let batch = batch?;
                 self.add(&batch, size, &mut done.sums)?;
-                done.batches += 1;
-                done.sums.count += if self.settings.reduction == Reduction::Sample { batch.samples as u64 } else { 1 };
+                open.0 += 1;
+                open.1 += if self.settings.reduction == Reduction::Sample { batch.samples as u64 } else { 1 };
                 step.samples += batch.samples;
+                // At the same places of a pass however often it was stopped.
+                if !self.carries() || step.samples == step.of || (done.batches + open.0).is_multiple_of(FLUSH) {
+                    self.engines.values_mut().try_for_each(|engine| engine.flush(&mut done.sums))?;
+                    done.batches += open.0;
+                    done.sums.count += open.1;
+                    open = (0, 0);
+                }
                 if after(done, step)?.is_break() {
                     break;
                 }
@@ -277,18 +312,70 @@ impl<'a> Importance<'a> {
             if let (Some(output), Some(_)) = (self.graph.outputs.first(), &self.outputs) {
                 backward.show(output);
             }
-            Need::of(&backward, self.settings.passes, self.before).check(size, self.limit)?;
-            let session = match backward.graph.outputs.is_empty() {
-                true => None,
-                false => Some(self.runtime.session(&backward.graph, &backward.kinds)?),
+            let lowered = self.lowered(&backward);
+            if lowered.is_none() {
+                Need::of(&backward, self.settings.passes, self.before).check(size, self.limit)?;
+            }
+            let session = match (&lowered, backward.graph.outputs.is_empty()) {
+                (Some(lowered), _) => Some(self.runtime.session(&lowered.graph, &lowered.kinds)?),
+                (None, true) => None,
+                (None, false) => Some(self.runtime.session(&backward.graph, &backward.kinds)?),
             };
-            self.engines.insert(size, Engine { backward, session });
+            let carried = lowered.map(|lowered| lowered.accumulators.into_iter().map(carried).collect());
+            self.engines.insert(size, Engine { backward, session, carried });
         }
         self.engines.get_mut(&size).ok_or_else(|| ImportanceError::Value { name: "batch".into(), shape: vec![size] })
     }
 
+    /// The graph with the contractions in it, where they are to be there.
+    fn lowered(&self, backward: &Backward) -> Option<Accumulating> {
+        let own = if self.runtime.on_gpu() { Lowering::Graph } else { Lowering::Kernels };
+        let room = self.settings.memory.map_or(ROOM, |limit| (limit / ROOM_SHARE) as usize);
+        match self.settings.lowering.unwrap_or(own) {
+            Lowering::Graph => accumulating(backward, self.power(), room),
+            Lowering::Kernels => None,
+        }
+    }
+
+    /// Whether sums stay with the runtime from batch to batch.
+    fn carries(&self) -> bool {
+        self.engines.values().any(|engine| engine.carried.is_some())
+    }
+
+    fn power(&self) -> Power {
+        match (self.settings.signed, self.settings.objective) {
+            (true, _) => Power::Signed,
+            (false, Objective::Fisher) => Power::Square,
+            (false, _) => Power::Absolute,
+        }
+    }
+
+    /// Adds a batch; in halves where the device has too little memory for it and samples are counted one by one.
     fn add(&mut self, batch: &Batch, size: usize, sums: &mut Sums) -> Result<(), ImportanceError> {
-        let Settings { objective, reduction, signed, .. } = self.settings;
+        let fits = self.shrunk.map_or(size, |most| most.min(size));
+        if batch.samples > fits {
+            let firsts = (0..batch.samples).step_by(fits);
+            let mut parts = firsts.map(|first| part(batch, first..batch.samples.min(first + fits)));
+            return parts.try_for_each(|part| self.add(&part, size, sums));
+        }
+        match self.add_whole(batch, fits, sums) {
+            Err(ImportanceError::Session(error))
+                if error.out_of_memory() && fits > 1 && self.settings.reduction == Reduction::Sample =>
+            {
+                if let Some(mut engine) = self.engines.remove(&fits) {
+                    engine.flush(sums)?;
+                }
+                self.warnings.push(format!("the device has too little memory for a batch of {fits}: halving it"));
+                self.shrunk = Some(fits / 2);
+                self.add(batch, size, sums)
+            }
+            other => other,
+        }
+    }
+
+    fn add_whole(&mut self, batch: &Batch, size: usize, sums: &mut Sums) -> Result<(), ImportanceError> {
+        let Settings { objective, reduction, .. } = self.settings;
+        let power = self.power();
         // Where samples are mixed, padding would change the others: a smaller batch gets a graph of its own.
         let mixed = self.engines.get(&size).is_some_and(|e| e.backward.mixed.is_some());
         let size = if mixed { batch.samples } else { size };
@@ -301,12 +388,16 @@ impl<'a> Importance<'a> {
         if objective == Objective::Fisher {
             feed.insert(ONE_HOT.into(), one_hot(batch, size, &engine.backward)?);
         }
-        let power = match (signed, objective) {
-            (true, _) => Power::Signed,
-            (false, Objective::Fisher) => Power::Square,
-            (false, _) => Power::Absolute,
-        };
         let backward = &engine.backward;
+        if let (Some(session), Some(carried)) = (&mut engine.session, &engine.carried) {
+            let ran = session.carry(&feed, carried, &mut |outputs| {
+                if let Some(kept) = &mut kept {
+                    kept.add(outputs.first().map(Value::from).as_ref(), batch.samples);
+                }
+            });
+            self.outputs = kept;
+            return Ok(ran?);
+        }
         for weight in &backward.weights {
             sums.weights.entry(weight.name.to_string()).or_insert_with(|| ArrayD::zeros(IxDyn(&weight.shape)));
         }
@@ -334,6 +425,10 @@ impl<'a> Importance<'a> {
     }
 }
 
+fn carried(own: Accumulator) -> Carried {
+    Carried { input: own.input, output: own.output, dtype: own.dtype, shape: own.shape }
+}
+
 /// The samples of one part of a data set, which is cut between batches.
 ///
 /// # Errors
@@ -345,27 +440,4 @@ pub fn shard_samples(data: &DataSet, shard: Shard, size: usize) -> Result<Range<
     }
     let part = shard.batches(batches);
     Ok(part.start * size..data.len().min(part.end * size))
-}
-
-/// The inputs of a batch filled up to `size` samples with copies of its last one.
-pub(crate) fn padded(batch: &Batch, size: usize) -> Feed {
-    let pad = |tensor: &Tensor| {
-        with_array!(tensor, a => {
-            let rows: Vec<usize> = (0..size).map(|i| i.min(batch.samples.saturating_sub(1))).collect();
-            Tensor::from(a.select(Axis(0), &rows))
-        })
-    };
-    batch.inputs.iter().map(|(n, t)| (n.clone(), if batch.samples == size { t.clone() } else { pad(t) })).collect()
-}
-
-fn one_hot(batch: &Batch, size: usize, backward: &Backward) -> Result<Tensor, ImportanceError> {
-    let labels = batch.labels.as_ref().ok_or(ImportanceError::NoLabels)?;
-    let classes = backward.kinds.get(ONE_HOT).and_then(|(_, shape)| shape.get(1)).copied().unwrap_or(0);
-    let mut rows = Array2::<f32>::zeros((size, classes));
-    for (sample, &label) in labels.iter().enumerate() {
-        let class = usize::try_from(label).ok().filter(|&c| c < classes);
-        let class = class.ok_or(ImportanceError::Label { label, sample, classes })?;
-        rows[[sample, class]] = 1.0;
-    }
-    Ok(Tensor::F32(rows.into_dyn()))
 }

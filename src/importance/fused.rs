@@ -6,10 +6,10 @@
 //! they share nothing, and each goes through the samples in their order: the bits do not depend on the threads.
 
 use super::ImportanceError;
-use super::contract::{Part, Power, Values, get, moved};
+use super::contract::{Part, Values, get, moved};
 use super::kernel::{Products, Sizes, Walk, sizes};
 use super::source::{Convolution, Product};
-use crate::autograd::{Contraction, Use, Weight, places};
+use crate::autograd::{Contraction, Power, Use, Weight, places};
 use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;

@@ -4,7 +4,7 @@
 //! A panel holds a few columns of a matrix side by side, position after position, so that one step of the product
 //! reads two short runs of memory: `R` numbers of the left panel and one or two vectors of the right one.
 
-use super::contract::Power;
+use crate::autograd::Power;
 use pulp::{Arch, Simd, WithSimd};
 
 /// Positions that are added up in one register; longer sums are made of such pieces, which keeps rounding small.

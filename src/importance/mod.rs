@@ -1,5 +1,6 @@
 //! Importance of weights over a data set: `Σ over samples of |d objective / d weight|`, in f64.
 
+mod batch;
 mod checkpoint;
 mod columns;
 mod contract;
@@ -9,16 +10,18 @@ mod fused;
 mod kernel;
 mod memory;
 mod merge;
+mod outputs;
 mod panels;
 mod profile;
 mod shard;
 mod source;
 mod sums;
 
+pub use crate::autograd::Power;
+pub(crate) use batch::padded;
 pub use checkpoint::Run;
-pub use contract::{Power, Value, Values, accumulate};
-pub(crate) use engine::padded;
-pub use engine::{Done, Importance, Progress, Settings, shard_samples};
+pub use contract::{Value, Values, accumulate};
+pub use engine::{Done, Importance, Lowering, Progress, Settings, shard_samples};
 pub use merge::{MergeError, Plan, plan};
 pub use profile::{FORMAT, Origin, Profile, reduction_name};
 pub use shard::{NoShard, Shard};

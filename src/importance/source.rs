@@ -1,11 +1,11 @@
 //! The operands of contractions as matrices that are packed on demand.
 
 use super::ImportanceError;
-use super::contract::{Part, Power, Real, Values, get};
+use super::contract::{Part, Real, Values, get};
 use super::fused::{Source, cut};
 use super::kernel::{Channels, Walk, lines, sizes};
 use super::panels::{Padded, of_columns, of_planes, of_rows};
-use crate::autograd::{ConvGeometry, Operand};
+use crate::autograd::{ConvGeometry, Operand, Power};
 use ndarray::ArrayViewD;
 use pulp::Arch;
 use rayon::prelude::*;

@@ -34,7 +34,7 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
     let outputs = std::slice::from_ref(&job.target.output);
     let mut sources = Sources::read(&job.model, &job.forget, &job.reference, outputs, common)?;
     alpha::check_possible(job, &sources.forget, sources.other.as_ref())?;
-    let runtime = runtime(common, observer)?;
+    let runtime = runtime(common, job.settings.memory, observer)?;
     let mut measured = sources.measure(&job.settings, &runtime, observer)?;
     let opened = &sources.opened;
     let most = job.checks.samples.unwrap_or(CHECKED_SAMPLES);

@@ -73,7 +73,7 @@ pub fn grad(job: &Grad, common: &Common, observer: &mut dyn Observer) -> Result<
     if job.wrt_inputs {
         wrt.extend(graph.inputs.iter().filter(|i| i.dtype.is_float()).map(|i| i.name.clone()));
     }
-    let runtime = runtime(common, observer)?;
+    let runtime = runtime(common, None, observer)?;
     let feed = |batch: usize| match &data {
         Some(set) => rows(set, batch),
         None => probe(graph, batch, &job.shapes),

@@ -60,7 +60,7 @@ pub fn importance(job: &ProfileJob, common: &Common, observer: &mut dyn Observer
         return Err(Error::EmptySet { what: "data", path: job.data.clone() });
     }
     let found = Run::read(&place)?;
-    let runtime = runtime(common, observer)?;
+    let runtime = runtime(common, job.settings.memory, observer)?;
     let saved_size = found.as_ref().map(|(run, _)| run.origin.batch_size);
     let settings = Settings { batch_size: job.settings.batch_size.or(saved_size), ..job.settings.clone() };
     let mut engine = Importance::new(&runtime, &opened.graph, &opened.weights, settings)?;

@@ -34,7 +34,7 @@ use crate::data::DataSet;
 use crate::error::Kind;
 use crate::importance::{Importance, Profile, Sums};
 use crate::report::File;
-use crate::session::Runtime;
+use crate::session::{Runtime, RuntimeOptions};
 use crate::write::check_output;
 use std::path::{Path, PathBuf};
 
@@ -100,9 +100,9 @@ fn check_target(output: &Path, inputs: &[File]) -> Result<(), Error> {
     Ok(check_output(output, &inputs.iter().map(|f| f.path.clone()).collect::<Vec<_>>())?)
 }
 
-/// Opens the runtime and passes its warnings on.
-fn runtime(common: &Common, observer: &mut dyn Observer) -> Result<Runtime, Error> {
-    let runtime = Runtime::open(common.runtime.clone())?;
+/// Opens the runtime, for work that may take so much memory, and passes its warnings on.
+fn runtime(common: &Common, memory: Option<u64>, observer: &mut dyn Observer) -> Result<Runtime, Error> {
+    let runtime = Runtime::open(RuntimeOptions { gpu_memory: memory, ..common.runtime.clone() })?;
     runtime.warnings().iter().for_each(|w| observer.warning(w));
     Ok(runtime)
 }

@@ -43,7 +43,7 @@ pub fn sweep(job: &SweepJob, common: &Common, observer: &mut dyn Observer) -> Re
     let (alphas, lambdas) = (factors("--alphas", &job.alphas)?, factors("--lambdas", &job.lambdas)?);
     let mut sources = Sources::read(&job.model, &job.forget, &job.reference, &[], common)?;
     check_folder(job, &sources)?;
-    let runtime = runtime(common, observer)?;
+    let runtime = runtime(common, job.settings.memory, observer)?;
     let measured = sources.measure(&job.settings, &runtime, observer)?;
     let highest = largest_ratio(&measured.forget, &measured.full);
     let alphas = if alphas.is_empty() { grid(highest) } else { alphas };

@@ -58,7 +58,7 @@ pub fn validate(
     checks: &Checks,
     observer: &mut dyn Observer,
 ) -> Result<Verification, Error> {
-    let runtime = super::runtime(common, observer)?;
+    let runtime = super::runtime(common, None, observer)?;
     let opened = super::open(&pair.original, common)?;
     let forget_set = opened.data(&pair.forget, common)?;
     if forget_set.is_empty() {

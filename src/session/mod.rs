@@ -46,6 +46,15 @@ impl Output<'_> {
     }
 }
 
+/// An input that is an output of the run before.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    pub input: Name,
+    pub output: Name,
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+}
+
 /// A graph made ready to run. Outputs come in the order of the graph's outputs.
 pub trait Session: Send {
     /// Runs the graph once and shows its outputs to `see`, before the runtime takes their memory back.
@@ -53,6 +62,28 @@ pub trait Session: Send {
     /// # Errors
     /// Missing inputs, a failure inside the runtime, an output of a type that is not a tensor.
     fn show(&mut self, feed: &Feed, see: &mut dyn FnMut(Vec<Output>)) -> Result<(), SessionError>;
+
+    /// Runs the graph once with inputs that are outputs of the run before, zeros in the first, which stay where the
+    /// runtime has them; shows the other outputs.
+    ///
+    /// # Errors
+    /// As [`Session::show`]; the runtime does not keep values. What was carried before is still there.
+    fn carry(
+        &mut self,
+        _feed: &Feed,
+        _carried: &[Carried],
+        _see: &mut dyn FnMut(Vec<Output>),
+    ) -> Result<(), SessionError> {
+        Err(SessionError::Refused { runtime: "the runtime", reason: "it keeps no values between runs".into() })
+    }
+
+    /// The carried values, in the order of their inputs' names; they begin with zeros again.
+    ///
+    /// # Errors
+    /// They cannot be fetched.
+    fn fetch(&mut self) -> Result<BTreeMap<Name, Tensor>, SessionError> {
+        Ok(BTreeMap::new())
+    }
 
     /// Runs the graph once.
     ///
@@ -92,6 +123,8 @@ pub struct RuntimeOptions {
     pub threads: usize,
     /// Products in TensorFloat-32 on the GPU: faster, with 10 bits of mantissa in place of 23.
     pub allow_tf32: bool,
+    /// Bytes that the memory arena of a GPU may grow to; the device's own limit where absent.
+    pub gpu_memory: Option<u64>,
     /// Path of the ONNX Runtime library; searched for where absent.
     pub library: Option<PathBuf>,
 }
@@ -99,7 +132,7 @@ pub struct RuntimeOptions {
 impl Default for RuntimeOptions {
     fn default() -> Self {
         let (runtime, device) = (RuntimeChoice::Auto, DeviceChoice::Auto);
-        RuntimeOptions { runtime, device, threads: 0, allow_tf32: false, library: None }
+        RuntimeOptions { runtime, device, threads: 0, allow_tf32: false, gpu_memory: None, library: None }
     }
 }
 
@@ -159,6 +192,12 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// Whether a runtime failed because its device had too little memory.
+    pub fn out_of_memory(&self) -> bool {
+        const SIGNS: [&str; 4] = ["Failed to allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc"];
+        matches!(self, SessionError::Failed { reason, .. } if SIGNS.iter().any(|sign| reason.contains(sign)))
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
             SessionError::NoLibrary { .. } | SessionError::Library { .. } | SessionError::Install(_) => Kind::Io,
@@ -215,6 +254,14 @@ impl Runtime {
         match &self.backend {
             Backend::OnnxRuntime(backend) => backend.fallback(),
             Backend::Tract => None,
+        }
+    }
+
+    /// Whether graphs run on a GPU.
+    pub fn on_gpu(&self) -> bool {
+        match &self.backend {
+            Backend::OnnxRuntime(backend) => backend.on_gpu(),
+            Backend::Tract => false,
         }
     }
 

@@ -2,19 +2,21 @@
 
 use super::assignment::{self, Assigned, Tally};
 use super::{
-    DeviceChoice, Feed, Output, RuntimeInfo, RuntimeOptions, Session, SessionError, Surroundings, cuda, locate,
+    Carried, DeviceChoice, Feed, Output, RuntimeInfo, RuntimeOptions, Session, SessionError, Surroundings, cuda, locate,
 };
 use crate::graph::{Graph, Name, to_split_model_proto};
-use crate::tensor::{DType, Element};
+use crate::tensor::{DType, Element, Tensor};
 use crate::with_array;
-use ndarray::ArrayViewD;
+use ndarray::{ArrayD, ArrayViewD};
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{SessionInputValue, SessionInputs};
 
-use ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, TensorRef};
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::value::{DynTensorValueType, DynValue, PrimitiveTensorElementType, TensorElementType, TensorRef, Value};
 use protobuf::Message;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -31,6 +33,7 @@ pub(super) struct OnnxRuntime {
     library: PathBuf,
     cuda: Option<Cuda>,
     allow_tf32: bool,
+    gpu_memory: Option<u64>,
     /// Why the CPU took over from the GPU.
     fallback: OnceLock<String>,
     tally: Mutex<Tally>,
@@ -47,8 +50,8 @@ impl OnnxRuntime {
     pub(super) fn open(options: &RuntimeOptions) -> Result<(Self, Vec<String>), SessionError> {
         let (environment, library) = environment(options)?;
         let (fallback, tally) = (OnceLock::new(), Mutex::default());
-        let mut runtime =
-            OnnxRuntime { environment, library, cuda: None, allow_tf32: options.allow_tf32, fallback, tally };
+        let (allow_tf32, gpu_memory) = (options.allow_tf32, options.gpu_memory);
+        let mut runtime = OnnxRuntime { environment, library, cuda: None, allow_tf32, gpu_memory, fallback, tally };
         let mut warnings = Vec::new();
         match options.device {
             DeviceChoice::Cpu => {}
@@ -90,6 +93,10 @@ impl OnnxRuntime {
         self.cuda.as_ref().filter(|_| self.fallback.get().is_none())
     }
 
+    pub(super) fn on_gpu(&self) -> bool {
+        self.device().is_some()
+    }
+
     fn has_cuda(&self) -> bool {
         ep::CUDA::is_available().unwrap_or(false)
     }
@@ -115,7 +122,10 @@ impl OnnxRuntime {
 
     fn on_cuda(&self, device: u32) -> Result<SessionBuilder, String> {
         let number = i32::try_from(device).map_err(|_| format!("there is no device {device}"))?;
-        let cuda = ep::CUDA::default().with_device_id(number).with_tf32(self.allow_tf32);
+        let mut cuda = ep::CUDA::default().with_device_id(number).with_tf32(self.allow_tf32);
+        if let Some(limit) = self.gpu_memory {
+            cuda = cuda.with_memory_limit(usize::try_from(limit).unwrap_or(usize::MAX));
+        }
         ort::session::Session::builder(&self.environment)
             .map_err(|e| e.to_string())?
             .with_execution_providers([cuda.build().error_on_failure()])
@@ -135,7 +145,7 @@ impl OnnxRuntime {
         let (session, record) = match self.device() {
             None => on_cpu()?,
             Some(cuda) => {
-                let (built, reason) = settle(self.on_gpu(cuda.device, &plan), cuda.demanded, on_cpu)?;
+                let (built, reason) = settle(self.build_on_gpu(cuda.device, &plan), cuda.demanded, on_cpu)?;
                 if let Some(reason) = reason {
                     let _ =
                         self.fallback.set(format!("running on the CPU: CUDA does not take the whole graph: {reason}"));
@@ -144,10 +154,11 @@ impl OnnxRuntime {
             }
         };
         self.tally.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&record);
-        Ok(Box::new(OrtSession { session }))
+        let device = self.device().map(|cuda| cuda.device);
+        Ok(Box::new(OrtSession { session, device, kept: BTreeMap::new() }))
     }
 
-    fn on_gpu(&self, device: u32, plan: &Plan) -> Result<Built, SessionError> {
+    fn build_on_gpu(&self, device: u32, plan: &Plan) -> Result<Built, SessionError> {
         let failed = |reason| SessionError::Cuda { reason };
         let (session, record) = build(self.on_cuda(device).map_err(failed)?, plan)?;
         assignment::all_on(CUDA, &record).map_err(failed)?;
@@ -233,11 +244,49 @@ fn refusal(error: impl std::fmt::Display) -> SessionError {
 
 struct OrtSession {
     session: ort::session::Session,
+    /// The GPU that carried values stay on.
+    device: Option<u32>,
+    kept: BTreeMap<Name, DynValue>,
+}
+
+impl OrtSession {
+    fn place(&self) -> Result<MemoryInfo<'static>, ort::Error> {
+        match self.device {
+            Some(device) => MemoryInfo::new(
+                AllocationDevice::CUDA,
+                i32::try_from(device).unwrap_or_default(),
+                AllocatorType::Device,
+                MemoryType::Default,
+            ),
+            None => Ok(MemoryInfo::default()),
+        }
+    }
+}
+
+fn failed(error: ort::Error) -> SessionError {
+    SessionError::Failed { runtime: NAME, reason: error.to_string() }
+}
+
+/// Zeros in the memory of the host.
+fn zeros(carried: &Carried) -> Result<DynValue, SessionError> {
+    let made = match carried.dtype {
+        DType::F64 => Value::from_array(ArrayD::<f64>::zeros(carried.shape.clone())).map(|v| v.into_dyn()),
+        _ => Value::from_array(ArrayD::<f32>::zeros(carried.shape.clone())).map(|v| v.into_dyn()),
+    };
+    made.map_err(failed)
+}
+
+/// A value in the memory of the host.
+fn on_host(value: DynValue) -> Result<DynValue, SessionError> {
+    let value = value.downcast::<DynTensorValueType>().map_err(failed)?;
+    if value.memory_info().is_cpu_accessible() {
+        return Ok(value.into_dyn());
+    }
+    Ok(value.to(AllocationDevice::CPU, 0).map_err(failed)?.into_dyn())
 }
 
 impl Session for OrtSession {
     fn show(&mut self, feed: &Feed, see: &mut dyn FnMut(Vec<Output>)) -> Result<(), SessionError> {
-        let failed = |e: ort::Error| SessionError::Failed { runtime: NAME, reason: e.to_string() };
         let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
         for input in self.session.inputs() {
             let name = input.name().to_string();
@@ -249,6 +298,56 @@ impl Session for OrtSession {
         let outputs = self.session.run(inputs).map_err(failed)?;
         see((0..outputs.len()).map(|i| read(&outputs[i], i)).collect::<Result<_, _>>()?);
         Ok(())
+    }
+
+    fn carry(
+        &mut self,
+        feed: &Feed,
+        carried: &[Carried],
+        see: &mut dyn FnMut(Vec<Output>),
+    ) -> Result<(), SessionError> {
+        let mut binding = self.session.create_binding().map_err(failed)?;
+        let names: Vec<String> = self.session.inputs().iter().map(|input| input.name().to_string()).collect();
+        for name in names {
+            if let Some(own) = carried.iter().find(|c| *c.input == *name) {
+                let value = match self.kept.get(&own.input) {
+                    Some(value) => value,
+                    None => self.kept.entry(own.input.clone()).or_insert(zeros(own)?),
+                };
+                binding.bind_input(&name, value).map_err(failed)?;
+                continue;
+            }
+            let Some(tensor) = feed.get(&name) else { return Err(SessionError::MissingInput { name }) };
+            // A value of its own: binding a borrowed one would have it copied by another session.
+            let value = with_array!(tensor, a => Value::from_array(a.clone()).map(|value| value.into_dyn()));
+            binding.bind_input(&name, &value.map_err(failed)?).map_err(failed)?;
+        }
+        let place = self.place().map_err(failed)?;
+        let outputs: Vec<String> = self.session.outputs().iter().map(|output| output.name().to_string()).collect();
+        for name in &outputs {
+            let stays = carried.iter().any(|c| *c.output == **name);
+            let host = MemoryInfo::default();
+            binding.bind_output_to_device(name, if stays { &place } else { &host }).map_err(failed)?;
+        }
+        let mut found = self.session.run_binding(&binding).map_err(failed)?;
+        let mut shown = Vec::new();
+        for (index, name) in outputs.iter().enumerate() {
+            let Some(value) = found.remove(name) else { continue };
+            match carried.iter().find(|c| *c.output == **name) {
+                Some(own) => drop(self.kept.insert(own.input.clone(), value)),
+                None => shown.push((index, value)),
+            }
+        }
+        see(shown.iter().map(|(index, value)| read(value, *index)).collect::<Result<_, _>>()?);
+        Ok(())
+    }
+
+    fn fetch(&mut self) -> Result<BTreeMap<Name, Tensor>, SessionError> {
+        let fetch = |(index, (name, value)): (usize, (Name, DynValue))| {
+            let value = on_host(value)?;
+            Ok((name, read(&value, index)?.into_tensor()))
+        };
+        std::mem::take(&mut self.kept).into_iter().enumerate().map(fetch).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! - the gradients of `Σ over samples ‖f(x)‖²`, element by element and along a random direction, are those
 //!   of fourth-order central differences of the forward graph in the same runtime;
 //! - per-sample absolute gradients are the same in batches of three, of two and one, and of one;
+//! - they are the same where the contractions are computed in the graph, in standard operators;
 //! - samples are told apart where the table does not say that they mix;
 //! - the gradient graph, for every batch size where its batch is open, gives the same;
 //! - the embedded runtime gives the same, where the table does not say that it cannot run the case.
@@ -16,6 +17,7 @@ use onnx_unlearn::autograd::Seed;
 use onnx_unlearn::autograd::objective::Objective;
 use onnx_unlearn::gradient::gradient_graph;
 use onnx_unlearn::graph::Name;
+use onnx_unlearn::importance::{Lowering, Settings};
 use onnx_unlearn::session::{Runtime, RuntimeChoice};
 use onnx_unlearn::tensor::DType;
 use std::collections::BTreeMap;
@@ -37,6 +39,9 @@ pub fn check(case: &Case, opset: i64) -> Result<(), String> {
         let batched = problem.importance(&runtime, size, false)?.0;
         let tolerance = if dtype == DType::F64 { 1e-11 } else { 1e-5 };
         compare(&batched, &one, tolerance).map_err(|e| format!("batches of {size} against batches of one: {e}"))?;
+        let settings = Settings { batch_size: Some(size), lowering: Some(Lowering::Graph), ..Default::default() };
+        let lowered = problem.computed(&runtime, settings)?.0;
+        compare(&lowered, &one, tolerance).map_err(|e| format!("contractions in the graph: {e}"))?;
     }
     if case.mixes.is_none() {
         let tolerance = if dtype == DType::F64 { 1e-6 } else { 1e-4 };

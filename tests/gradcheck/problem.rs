@@ -54,8 +54,12 @@ impl Problem {
 
     /// The sums over all samples, of gradients or of their absolute values, and warnings.
     pub fn importance(&self, runtime: &Runtime, size: usize, signed: bool) -> Result<(Gradients, Vec<String>), String> {
+        self.computed(runtime, Settings { batch_size: Some(size), signed, ..Default::default() })
+    }
+
+    /// The sums over all samples as the settings have them, and warnings.
+    pub fn computed(&self, runtime: &Runtime, settings: Settings) -> Result<(Gradients, Vec<String>), String> {
         let graph = self.prepared()?;
-        let settings = Settings { batch_size: Some(size), signed, ..Default::default() };
         let mut importance = Importance::new(runtime, &graph, &self.parameters, settings).map_err(|e| e.to_string())?;
         let sums = importance.run(&self.data()?, |_| {}).map_err(|e| e.to_string())?;
         if sums.count != self.samples() as u64 {

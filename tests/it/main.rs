@@ -7,6 +7,7 @@ mod data;
 mod gradient;
 mod kernels;
 mod layers;
+mod lowering;
 mod model;
 mod prepare;
 mod validate;

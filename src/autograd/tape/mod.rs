@@ -10,6 +10,7 @@ pub use moves::Cut;
 use super::GradError;
 use super::rules::{self, Gradient, Rewrite};
 use crate::graph::{Graph, Input, Name, Node, attribute};
+use crate::session::Kinds;
 use crate::specialise::Specialised;
 use crate::specialise::samples::{self, Facts, Layout};
 use crate::tensor::{DType, Tensor};
@@ -58,17 +59,7 @@ impl Tape {
         read.extend(nodes.iter().flat_map(|n| n.inputs.iter().flatten().cloned().chain(n.captured())));
         let mut reached = parameters.clone();
         let weights = parameters.clone();
-        let mut tape = Tape {
-            graph,
-            facts,
-            weights,
-            made: 0,
-            known: BTreeMap::new(),
-            reshaped: BTreeMap::new(),
-            transposed: BTreeMap::new(),
-            within: None,
-            parameters_kept: false,
-        };
+        let mut tape = Tape::empty(graph, facts, weights);
         for node in nodes {
             let depends = node.inputs.iter().flatten().any(|i| reached.contains(i));
             if depends {
@@ -88,6 +79,24 @@ impl Tape {
             }
         }
         Ok(tape)
+    }
+
+    /// Goes on with a graph that another tape has made; layouts of its values are not known.
+    pub(super) fn on(graph: Graph, kinds: Kinds, batch: usize) -> Tape {
+        let number = |name: &Name| name.strip_prefix(PREFIX)?.split('_').next()?.parse().ok();
+        let made = kinds.keys().chain(graph.constants.keys()).filter_map(number).max().unwrap_or(0);
+        let facts = Facts { batch, kinds, constants: graph.constants.clone(), ..Facts::default() };
+        Tape { made, ..Tape::empty(graph, facts, BTreeSet::new()) }
+    }
+
+    fn empty(graph: Graph, facts: Facts, weights: BTreeSet<Name>) -> Tape {
+        let (known, reshaped, transposed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (made, within, parameters_kept) = (0, None, false);
+        Tape { graph, facts, weights, made, known, reshaped, transposed, within, parameters_kept }
+    }
+
+    pub(super) fn into_graph(self) -> (Graph, Kinds) {
+        (self.graph, self.facts.kinds)
     }
 
     /// From here on no constant is computed from the value of a parameter.
@@ -201,10 +210,9 @@ impl Tape {
         let input = Input { name: name.clone(), dtype, shape: shape.iter().map(|&d| Some(d)).collect() };
         self.graph.inputs.push(input);
         self.facts.kinds.insert(name.clone(), (dtype, shape.to_vec()));
-        let stride = samples::stride(shape, 0);
-        let layout = match self.batch() {
-            1 => Layout::Shared,
-            _ => Layout::Samples { stride },
+        let layout = match shape.first() {
+            Some(&first) if first == self.batch() && first > 1 => Layout::Samples { stride: samples::stride(shape, 0) },
+            _ => Layout::Shared,
         };
         self.facts.layouts.insert(name.clone(), layout);
         name

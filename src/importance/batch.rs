@@ -1,0 +1,48 @@
+//! Batches filled up, cut, and with labels as a graph takes them.
+
+use super::ImportanceError;
+use crate::autograd::Backward;
+use crate::autograd::objective::ONE_HOT;
+use crate::data::Batch;
+use crate::session::Feed;
+use crate::tensor::Tensor;
+use crate::with_array;
+use ndarray::{Array2, Axis};
+use std::ops::Range;
+
+/// Some samples of a batch.
+pub(super) fn part(batch: &Batch, samples: Range<usize>) -> Batch {
+    if samples.len() == batch.samples {
+        return batch.clone();
+    }
+    let rows: Vec<usize> = samples.clone().collect();
+    let inputs = batch.inputs.iter().map(|(name, tensor)| {
+        let rows = with_array!(tensor, a => Tensor::from(a.select(Axis(0), &rows)));
+        (name.clone(), rows)
+    });
+    let labels = batch.labels.as_ref().map(|labels| labels[samples.clone()].to_vec());
+    Batch { inputs: inputs.collect(), labels, samples: samples.len() }
+}
+
+/// The inputs of a batch filled up to `size` samples with copies of its last one.
+pub(crate) fn padded(batch: &Batch, size: usize) -> Feed {
+    let pad = |tensor: &Tensor| {
+        with_array!(tensor, a => {
+            let rows: Vec<usize> = (0..size).map(|i| i.min(batch.samples.saturating_sub(1))).collect();
+            Tensor::from(a.select(Axis(0), &rows))
+        })
+    };
+    batch.inputs.iter().map(|(n, t)| (n.clone(), if batch.samples == size { t.clone() } else { pad(t) })).collect()
+}
+
+pub(super) fn one_hot(batch: &Batch, size: usize, backward: &Backward) -> Result<Tensor, ImportanceError> {
+    let labels = batch.labels.as_ref().ok_or(ImportanceError::NoLabels)?;
+    let classes = backward.kinds.get(ONE_HOT).and_then(|(_, shape)| shape.get(1)).copied().unwrap_or(0);
+    let mut rows = Array2::<f32>::zeros((size, classes));
+    for (sample, &label) in labels.iter().enumerate() {
+        let class = usize::try_from(label).ok().filter(|&c| c < classes);
+        let class = class.ok_or(ImportanceError::Label { label, sample, classes })?;
+        rows[[sample, class]] = 1.0;
+    }
+    Ok(Tensor::F32(rows.into_dyn()))
+}
