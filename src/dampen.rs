@@ -28,17 +28,20 @@ pub fn dampen(tensor: &Tensor, forget: &ArrayD<f64>, full: &ArrayD<f64>, alpha: 
     if forget.shape() != tensor.shape() || full.shape() != tensor.shape() {
         return None;
     }
-    let before = tensor.to_f64()?;
-    let factor = |forget: f64, full: f64| (forget > alpha * full).then(|| (lambda * full / forget).min(1.0));
-    let factors: Vec<Option<f64>> = forget.iter().zip(full).map(|(&f, &d)| factor(f, d)).collect();
-    let selected = factors.iter().flatten().count();
+    let (mut selected, mut squares, mut first_order_change) = (0, [0.0f64; 2], 0.0);
     macro_rules! apply {
         ($array:expr, $from:expr, $to:expr) => {{
             let mut array = $array.clone();
-            for (x, factor) in array.iter_mut().zip(&factors) {
-                if let Some(factor) = factor {
-                    *x = $to($from(*x) * factor);
+            for ((x, &forget), &full) in array.iter_mut().zip(forget).zip(full) {
+                let before: f64 = $from(*x);
+                squares[0] += before * before;
+                if forget > alpha * full {
+                    selected += 1;
+                    *x = $to(before * (lambda * full / forget).min(1.0));
                 }
+                let after: f64 = $from(*x);
+                squares[1] += after * after;
+                first_order_change += forget * (after - before).abs();
             }
             array.into()
         }};
@@ -50,9 +53,6 @@ pub fn dampen(tensor: &Tensor, forget: &ArrayD<f64>, full: &ArrayD<f64>, alpha: 
         Tensor::BF16(a) => apply!(a, f64::from, bf16::from_f64),
         _ => return None,
     };
-    let norm = |a: &ArrayD<f64>| a.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let changed = after.to_f64()?;
-    let first_order_change = changed.iter().zip(&before).zip(forget).map(|((a, b), f)| f * (a - b).abs()).sum();
-    let (norm_before, norm_after) = (norm(&before), norm(&changed));
+    let [norm_before, norm_after] = squares.map(f64::sqrt);
     Some(Dampened { tensor: after, selected, norm_before, norm_after, first_order_change })
 }

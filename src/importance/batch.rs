@@ -46,3 +46,19 @@ pub(super) fn one_hot(batch: &Batch, size: usize, backward: &Backward) -> Result
     }
     Ok(Tensor::F32(rows.into_dyn()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn parts_of_a_batch_are_its_samples() {
+        let rows = Tensor::F32(ndarray::arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]).into_dyn());
+        let batch = Batch { inputs: BTreeMap::from([("x".into(), rows)]), labels: Some(vec![7, 8, 9]), samples: 3 };
+        let last = part(&batch, 2..3);
+        assert_eq!((last.samples, last.labels), (1, Some(vec![9])));
+        assert_eq!(last.inputs["x"].to_f64().unwrap(), ndarray::arr2(&[[5.0, 6.0]]).into_dyn());
+        assert_eq!(part(&batch, 0..3).inputs["x"], batch.inputs["x"]);
+    }
+}

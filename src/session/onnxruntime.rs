@@ -394,6 +394,15 @@ mod tests {
     }
 
     #[test]
+    fn too_little_memory_is_told_from_other_failures() {
+        let failed = |reason: &str| SessionError::Failed { runtime: NAME, reason: reason.into() };
+        assert!(failed("BFCArena: Failed to allocate memory for requested buffer of size 4096").out_of_memory());
+        assert!(failed("CUDA failure 2: out of memory").out_of_memory());
+        assert!(!failed("Gather: index 7 is out of bounds").out_of_memory());
+        assert!(!refusal("out of memory").out_of_memory());
+    }
+
+    #[test]
     fn a_gpu_that_was_demanded_is_no_matter_of_taste() {
         let error = settle(gpu("Gemm 'head' was assigned to CPUExecutionProvider"), true, || Ok(2)).unwrap_err();
         insta::assert_snapshot!(error, @"the CUDA execution provider cannot be used: Gemm 'head' was assigned to CPUExecutionProvider. Run 'onnx-unlearn runtime show' to see what is missing, or use --device cpu");
