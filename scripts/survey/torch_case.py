@@ -118,12 +118,9 @@ class Kinks(TorchFunctionMode):
         for kink in self.AT.get(function, []):
             self.note((arguments[0] - kink).abs())
         if function in (torch.max_pool2d, F.max_pool2d) and len(arguments[0]) == len(self.distance):
-            image, *window = arguments
-            settings = {**(keywords or {}), "return_indices": True}
-            largest, places = F.max_pool2d(image, *window, **settings)
-            rest = image.flatten(2).scatter(2, places.flatten(2), -torch.inf).view_as(image)
-            # The largest of what is left in a window, but for the largest of other windows.
-            self.note(largest - F.max_pool2d(rest, *window, **settings)[0])
+            pooled = function(*arguments, **(keywords or {}))
+            self.note(torch.stack([lead(image, pooled.shape[-2:], *arguments[1:], **(keywords or {})) for image in arguments[0]]))
+            return pooled
         return function(*arguments, **(keywords or {}))
 
     def note(self, size: Tensor) -> None:
@@ -131,6 +128,21 @@ class Kinks(TorchFunctionMode):
             far = torch.where((size == 0) | size.isinf(), torch.inf, size)
             nearest = far.flatten(1).amin(1) / torch.where(size.isinf(), 0, size).max()
             self.distance = torch.minimum(self.distance, nearest)
+
+
+def pair(value) -> tuple[int, int]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+
+
+def lead(image: Tensor, shape: torch.Size, kernel, stride=None, padding=0, *_, **settings) -> Tensor:
+    """How far the largest element of each window of a pooling without dilation is above the second."""
+    size = pair(kernel)
+    step, pads = pair(settings.get("stride", stride) or kernel), pair(settings.get("padding", padding))
+    # As much behind as windows that begin inside may reach.
+    wide = F.pad(image, (pads[1], pads[1] + size[1] + step[1], pads[0], pads[0] + size[0] + step[0]), value=-torch.inf)
+    windows = wide.unfold(1, size[0], step[0]).unfold(2, size[1], step[1])[:, : shape[0], : shape[1]]
+    first, second = windows.flatten(3).topk(2).values.unbind(3)
+    return first - second
 
 
 @torch.no_grad()
