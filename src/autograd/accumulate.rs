@@ -4,27 +4,17 @@
 use super::apart::{Apart, unseen};
 use super::{Backward, Contraction, Power, Tape, Use, Weight, lower};
 use crate::graph::{Graph, Name, Node, attribute};
-use crate::session::Kinds;
+use crate::session::{Carried, Kinds};
 use crate::tensor::DType;
 use std::collections::BTreeSet;
-
-/// The sum over samples for one weight, as it goes into a run and comes out of it.
-#[derive(Clone, Debug)]
-pub struct Accumulator {
-    pub weight: Name,
-    pub input: Name,
-    pub output: Name,
-    pub dtype: DType,
-    pub shape: Vec<usize>,
-}
 
 /// A graph whose outputs are accumulators, then the outputs of the backward graph that no contraction reads.
 #[derive(Clone, Debug)]
 pub struct Accumulating {
     pub graph: Graph,
     pub kinds: Kinds,
-    /// In the order of the weights.
-    pub accumulators: Vec<Accumulator>,
+    /// The sum over samples for each weight, in the order of the weights.
+    pub accumulators: Vec<Carried>,
 }
 
 /// The backward graph with all contractions in it: `out = in + Σ over samples of power(gradient)`. Gradients of samples
@@ -43,8 +33,7 @@ pub fn accumulating(backward: &Backward, power: Power, room: usize) -> Option<Ac
         let dtype = if double { DType::F64 } else { DType::F32 };
         let input = tape.input(&format!("accumulated/{}", weight.name), dtype, &weight.shape);
         let output = add(&mut tape, &input, weight, power, room)?;
-        let (weight, shape) = (weight.name.clone(), weight.shape.clone());
-        accumulators.push(Accumulator { weight, input, output, dtype, shape });
+        accumulators.push(Carried { input, output, dtype, shape: weight.shape.clone() });
     }
     let (mut graph, kinds) = tape.into_graph();
     graph.outputs = accumulators.iter().map(|a| a.output.clone()).chain(others).collect();
@@ -102,7 +91,7 @@ fn add(tape: &mut Tape, before: &Name, weight: &Weight, power: Power, room: usiz
             let seen = apart.gradients(tape, samples.clone());
             let gradients = unseen(tape, &seen, &one.views);
             let gradients = shaped(tape, &gradients, &weight.shape);
-            total = Some(total.map_or(gradients.clone(), |total| tape.add(&total, &gradients)));
+            total = Some(plus(tape, total, gradients));
         }
         let part = summed(tape, &total?, power);
         sum = tape.add(&sum, &part);
@@ -138,9 +127,14 @@ fn together(tape: &mut Tape, weight: &Weight, dtype: DType) -> Option<Name> {
         let seen = tape.reshape(&seen, &[&[1], &tape.shape(&seen)[..]].concat());
         let gradient = unseen(tape, &seen, views);
         let gradient = tape.reshape(&gradient, &weight.shape);
-        total = Some(total.map_or(gradient.clone(), |total| tape.add(&total, &gradient)));
+        total = Some(plus(tape, total, gradient));
     }
     total
+}
+
+/// The sum of what there is so far and one more.
+fn plus(tape: &mut Tape, total: Option<Name>, next: Name) -> Name {
+    total.map_or(next.clone(), |total| tape.add(&total, &next))
 }
 
 /// The rows of a table that each sample reads: `Σ |Σ over equal indices of dy|`, each sum counted once.

@@ -47,7 +47,7 @@ impl Apart {
                 let shape = tape.shape(&indices);
                 let count: usize = shape[1..].iter().product();
                 let indices = tape.reshape(&indices, &[shape[0], count]);
-                let indices = from_front(tape, &indices, *rows);
+                let indices = tape.from_front(&indices, &[*rows]);
                 let shape = tape.shape(&dy);
                 let width = shape[1..].iter().product::<usize>() / count.max(1);
                 let dy = tape.reshape(&dy, &[shape[0], count, width]);
@@ -100,14 +100,6 @@ impl Apart {
             Apart::Sum { value } => some(tape, value),
         }
     }
-}
-
-/// Indices that count from the back are replaced.
-fn from_front(tape: &mut Tape, indices: &Name, rows: usize) -> Name {
-    let [zero, rows] = [0, rows as i64].map(|v| tape.constant_integers(&[v]));
-    let from_back = tape.compare("Less", indices, &zero);
-    let wrapped = tape.add(indices, &rows);
-    tape.select(&from_back, &wrapped, indices)
 }
 
 /// `updates` added in zeros of the given shape at places along the second axis.

@@ -20,7 +20,7 @@ pub mod rules;
 mod tape;
 mod views;
 
-pub use accumulate::{Accumulating, Accumulator, accumulating};
+pub use accumulate::{Accumulating, accumulating};
 pub use contraction::{Contraction, ConvGeometry, Operand, Power, Use, View};
 pub use driver::{
     Backward, Explicit, Reduction, Seed, Weight, check_rules, differentiate, gradients, missing_rules, rewritten,

@@ -6,9 +6,7 @@ use super::memory::{Need, limit, resident};
 use super::outputs::Kept;
 use super::{ImportanceError, Shard, Sums};
 use crate::autograd::objective::{ONE_HOT, Objective, SAMPLE_WEIGHT};
-use crate::autograd::{
-    Accumulating, Accumulator, Backward, Power, Reduction, Weight, accumulating, check_rules, differentiate,
-};
+use crate::autograd::{Accumulating, Backward, Power, Reduction, Weight, accumulating, check_rules, differentiate};
 use crate::data::{Batch, DataSet};
 use crate::graph::{Graph, Name};
 use crate::session::{Carried, Output, Runtime, Session};
@@ -321,7 +319,7 @@ impl<'a> Importance<'a> {
                 (None, true) => None,
                 (None, false) => Some(self.runtime.session(&backward.graph, &backward.kinds)?),
             };
-            let carried = lowered.map(|lowered| lowered.accumulators.into_iter().map(carried).collect());
+            let carried = lowered.map(|lowered| lowered.accumulators);
             self.engines.insert(size, Engine { backward, session, carried });
         }
         self.engines.get_mut(&size).ok_or_else(|| ImportanceError::Value { name: "batch".into(), shape: vec![size] })
@@ -423,10 +421,6 @@ impl<'a> Importance<'a> {
         self.outputs = kept;
         added
     }
-}
-
-fn carried(own: Accumulator) -> Carried {
-    Carried { input: own.input, output: own.output, dtype: own.dtype, shape: own.shape }
 }
 
 /// The samples of one part of a data set, which is cut between batches.

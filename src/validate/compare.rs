@@ -82,10 +82,6 @@ pub struct Known {
 }
 
 impl Known {
-    pub fn new(data: DataSet) -> Known {
-        Known { data, outputs: BTreeMap::new(), room: ROOM }
-    }
-
     /// At most so many samples of a data set, spread evenly over it, and those of each batch too. `outputs` are those
     /// of the original for the whole data set, where they are known.
     ///
@@ -105,12 +101,12 @@ impl Known {
                 order.map(|i| i * all / most).collect()
             }
         };
-        let mut known = Known::new(data.select(&chosen)?);
-        if let Some(outputs) = outputs.filter(|rows| rows.shape()[0] == all) {
-            let batches = chosen.chunks(original.batch).map(|rows| outputs.select(Axis(0), rows));
-            known.outputs = batches.enumerate().collect();
-        }
-        Ok(known)
+        let whole = outputs.filter(|rows| rows.shape()[0] == all);
+        let known = |whole: &ArrayD<f64>| {
+            let batches = chosen.chunks(original.batch).map(|rows| whole.select(Axis(0), rows));
+            batches.enumerate().collect()
+        };
+        Ok(Known { data: data.select(&chosen)?, outputs: whole.map(known).unwrap_or_default(), room: ROOM })
     }
 
     /// The original's output for a batch, by its number.

@@ -90,10 +90,8 @@ fn positions(tape: &mut Tape, indices: &Name, axes: &[usize]) -> Name {
     if let Some(known) = known_positions(tape, indices, &lengths, &strides) {
         return tape.constant(known);
     }
-    let [zero, lengths, strides] = [vec![0], lengths, strides].map(|v| tape.constant_integers(&v));
-    let from_back = tape.compare("Less", indices, &zero);
-    let wrapped = tape.add(indices, &lengths);
-    let forward = tape.select(&from_back, &wrapped, indices);
+    let strides = tape.constant_integers(&strides);
+    let forward = tape.from_front(indices, axes);
     let terms = tape.mul(&forward, &strides);
     let last = tape.rank(&terms) - 1;
     tape.sum(&terms, &[last])

@@ -57,6 +57,15 @@ impl Tape {
         self.node(op, &[a, b], vec![], kind)
     }
 
+    /// Integers that count from the back of axes of these lengths, where they are negative, counted from the front.
+    pub fn from_front(&mut self, indices: &Name, lengths: &[usize]) -> Name {
+        let zero = self.constant_integers(&[0]);
+        let lengths = self.constant_integers(&lengths.iter().map(|&d| d as i64).collect::<Vec<_>>());
+        let from_back = self.compare("Less", indices, &zero);
+        let wrapped = self.add(indices, &lengths);
+        self.select(&from_back, &wrapped, indices)
+    }
+
     /// A comparison of an operand with a number.
     pub fn compare_with(&mut self, op: &str, a: &Name, b: f64) -> Name {
         let b = self.scalar(a, b);
