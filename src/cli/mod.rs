@@ -2,6 +2,7 @@
 
 mod args;
 mod options;
+mod pages;
 mod progress;
 mod run;
 mod show;

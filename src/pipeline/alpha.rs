@@ -22,7 +22,7 @@ pub enum Alpha {
 pub const AUTO_AGREEMENT: f64 = 0.99;
 /// Neighbouring alphas that are tried differ by this factor.
 const AUTO_STEP: f64 = 1.05;
-/// Alphas that the search passes over on its way down.
+/// Alphas that the search passes over at first on its way down; then twice as many each time.
 const AUTO_STRIDE: i32 = 6;
 /// The search goes by every so many batches first, as long as that leaves this number of batches.
 const AUTO_SKIP: usize = 4;
@@ -68,8 +68,8 @@ pub(super) fn check_possible(job: &Forget, forget: &DataSet, other: Option<&Data
     }
 }
 
-/// Finds the alpha of [`Alpha::Auto`] on a geometric grid: down from the largest in strides, as long as the behaviour is
-/// kept, then by bisection of the last one; a smaller alpha behind one that loses it is not looked for. This goes
+/// Finds the alpha of [`Alpha::Auto`] on a geometric grid: down from the largest in strides that double, as long as the
+/// behaviour is kept, then by bisection of the last one; a smaller alpha behind one that loses it is not looked for. This goes
 /// by some of the retained samples; what it finds is then raised until all of them agree.
 pub(super) fn search(
     opened: &Opened,
@@ -91,8 +91,14 @@ pub(super) fn search(
         Ok(agrees(original, kept, &mut after, every, AUTO_AGREEMENT)?)
     };
     let (mut good, mut bad) = (1, steps.max(1) + 1);
-    while good + AUTO_STRIDE < bad {
-        if keeps(good + AUTO_STRIDE, skip)? { good += AUTO_STRIDE } else { bad = good + AUTO_STRIDE }
+    let mut stride = AUTO_STRIDE;
+    while good + stride < bad {
+        if keeps(good + stride, skip)? {
+            good += stride
+        } else {
+            bad = good + stride
+        }
+        stride *= 2;
     }
     while bad - good > 1 {
         let middle = (good + bad) / 2;

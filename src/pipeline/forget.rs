@@ -57,7 +57,7 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
         return Err(Error::NothingSelected { alpha, largest: largest_ratio(&measured.forget, &measured.full) });
     }
     observer.stage("validating", 0);
-    measure_effect(&opened.graph, &mut change, &mut original, &mut forget_set, &runtime)?;
+    measure_effect(&opened.graph, &mut change, &sources.forget, &runtime)?;
     let spliced = splice(&opened.model, &change.tensors)?;
     let trial = tempfile::tempdir().map_err(Error::Temporary)?;
     let candidate = trial.path().join("model.onnx");

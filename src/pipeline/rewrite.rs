@@ -5,6 +5,7 @@ use crate::dampen::dampen;
 use crate::graph::Graph;
 use crate::importance::Sums;
 use crate::report::Parameter;
+use crate::session::Feed;
 use crate::tensor::Tensor;
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
@@ -66,17 +67,16 @@ pub fn rewrite(opened: &Opened, forget: &Sums, full: &Sums, alpha: f64, lambda: 
 impl Rewrite {
     /// The graph with the new weights in place of the old ones.
     pub fn apply(&self, graph: &Graph) -> Graph {
-        self.apply_some(graph, |_| true)
+        let mut graph = graph.clone();
+        let new = self.values(|_| true).into_iter();
+        graph.constants.extend(new.map(|(name, tensor)| (name.as_str().into(), Arc::new(tensor))));
+        graph
     }
 
-    /// The graph with those of the new weights whose name is chosen.
-    pub fn apply_some(&self, graph: &Graph, chosen: impl Fn(&str) -> bool) -> Graph {
-        let mut graph = graph.clone();
-        for (name, tensor) in self.tensors.iter().filter(|(name, _)| chosen(name)) {
-            let tensor = tensor.to_single().unwrap_or_else(|| tensor.clone());
-            graph.constants.insert(name.as_str().into(), Arc::new(tensor));
-        }
-        graph
+    /// Those of the new weights whose name is chosen, in the type that graphs are run in.
+    pub(super) fn values(&self, chosen: impl Fn(&str) -> bool) -> Feed {
+        let chosen = self.tensors.iter().filter(|(name, _)| chosen(name));
+        chosen.map(|(name, new)| (name.clone(), new.to_single().unwrap_or_else(|| new.clone()))).collect()
     }
 }
 

@@ -3,9 +3,9 @@
 use super::ValidateError;
 use super::metrics::{Comparison, Tally};
 use crate::data::{Batch, DataSet};
-use crate::graph::Graph;
+use crate::graph::{Graph, Input, Name};
 use crate::importance::padded;
-use crate::session::{Kinds, Runtime, Session};
+use crate::session::{Feed, Kinds, Runtime, Session};
 use crate::with_array;
 use ndarray::{ArrayD, Axis, Slice};
 use std::collections::BTreeMap;
@@ -29,6 +29,19 @@ impl Evaluator {
     /// # Errors
     /// The runtime refuses the model, or the data is empty or unreadable.
     pub fn new(graph: &Graph, data: &DataSet, runtime: &Runtime) -> Result<Evaluator, ValidateError> {
+        Evaluator::with_inputs(graph, &[], data, runtime)
+    }
+
+    /// The same of a graph some of whose `constants` are inputs, which the data has no values for.
+    ///
+    /// # Errors
+    /// As [`Evaluator::new`].
+    pub fn with_inputs(
+        graph: &Graph,
+        constants: &[Name],
+        data: &DataSet,
+        runtime: &Runtime,
+    ) -> Result<Evaluator, ValidateError> {
         let fixed = graph.fixed_batch();
         let batch = fixed.unwrap_or(BATCH.min(data.len().max(1)));
         let mut graph = graph.clone();
@@ -43,6 +56,12 @@ impl Evaluator {
                 }
             }
         }
+        for name in constants {
+            if let Some(tensor) = graph.constants.remove(name) {
+                let shape = tensor.shape().iter().map(|&d| Some(d)).collect();
+                graph.inputs.push(Input { name: name.clone(), dtype: tensor.dtype(), shape });
+            }
+        }
         Ok(Evaluator { session: runtime.session(&graph, &Kinds::new())?, name, batch })
     }
 
@@ -51,7 +70,15 @@ impl Evaluator {
     /// # Errors
     /// The runtime fails, or the output is no floating-point tensor with the samples on its first axis.
     pub fn run(&mut self, batch: &Batch) -> Result<ArrayD<f64>, ValidateError> {
-        let mut outputs = self.session.run(&padded(batch, self.batch))?;
+        self.run_on(&padded(batch, self.batch), batch.samples)
+    }
+
+    /// The same for the first so many samples of values for all inputs, a whole batch.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run`].
+    pub fn run_on(&mut self, feed: &Feed, samples: usize) -> Result<ArrayD<f64>, ValidateError> {
+        let mut outputs = self.session.run(feed)?;
         let output = outputs.swap_remove(0);
         let wrong = || ValidateError::Output {
             name: self.name.clone(),
@@ -62,7 +89,7 @@ impl Evaluator {
             return Err(wrong());
         }
         let kept = with_array!(&output, a => {
-            a.slice_axis(Axis(0), Slice::from(..batch.samples)).as_standard_layout().into_owned().into()
+            a.slice_axis(Axis(0), Slice::from(..samples)).as_standard_layout().into_owned().into()
         });
         let kept: crate::tensor::Tensor = kept;
         kept.to_f64().ok_or_else(wrong)

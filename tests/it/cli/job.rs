@@ -133,3 +133,20 @@ fn resnet_step_by_step() {
 fn vit_step_by_step() {
     steps_agree(VIT);
 }
+
+/// tract takes no batch normalisation whose parameters are inputs, so that it has a session for each tensor.
+#[test]
+fn the_effect_of_each_tensor_is_the_same_in_both_runtimes() {
+    let (home, model) = (home(), trained(RESNET));
+    let line = format!("forget {model} --forget f.safetensors --retain r.safetensors --alpha 2 --threads 1 --dry-run");
+    let effects = |runtime: &str| -> BTreeMap<String, f64> {
+        let report = home.json(&format!("{line} -o new.onnx --runtime {runtime}"));
+        let effect = |p: &Value| Some((p["name"].as_str()?.to_string(), p["output_change"].as_f64()?));
+        report["parameters"].as_array().unwrap().iter().filter_map(effect).collect()
+    };
+    let (a, b) = (effects("onnxruntime"), effects("tract"));
+    assert!(a.len() > 8 && a.keys().eq(b.keys()), "{a:?} {b:?}");
+    for (name, effect) in &a {
+        assert!((effect - b[name]).abs() <= 1e-3 * effect.max(0.01), "{name}: {effect} {}", b[name]);
+    }
+}
