@@ -87,6 +87,7 @@ survey: runtime $(SURVEY)/installed
 	$(SURVEY)/bin/python scripts/survey/table.py
 
 bench: runtime venv
+	RAYON_NUM_THREADS=1 $(CARGO) bench --locked --bench kernels
 	$(VENV)/bin/python -W ignore scripts/bench_models.py
 	$(VENV)/bin/python scripts/bench.py
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "target" / "bench"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 RESULTS = FOLDER / "results.json"
+KERNELS = ROOT / "target" / "criterion" / "kernels"
 Arrays = dict[str, np.ndarray]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench_plan import BATCH_SIZES, DOCUMENT, FORGET, FORGET_SAMPLES, MEMORY_SAMPLES, ONE_THREAD, PLANS, RESULTS
-from bench_plan import RETAIN_SAMPLES
+from bench_plan import KERNELS, RETAIN_SAMPLES
 from bench_results import Measured, costs, median, ratio
 
 
@@ -88,6 +88,18 @@ def promises(measured: Measured) -> str:
     return table(["model", "--memory, MiB", "peak, MiB", "peak / promised"], map(row, found))
 
 
+def kernels() -> str:
+    """What the kernels do beside a plain product, from the results of `cargo bench`, in the order they were measured in."""
+    found = {}
+    for path in sorted(KERNELS.glob("*/new/benchmark.json"), key=lambda path: path.stat().st_mtime):
+        operations = json.loads(path.read_text())["throughput"]["Elements"]
+        nanoseconds = json.loads(path.with_name("estimates.json").read_text())["median"]["point_estimate"]
+        found[json.loads(path.read_text())["function_id"]] = (nanoseconds / 1e6, operations / nanoseconds)
+    rates = [rate for _, rate in found.values()]
+    rows = [[name, f"{ms:.2f}", f"{rate:.1f}", f"{rate / rates[0]:.2f}"] for name, (ms, rate) in found.items()]
+    return table(["layer", "ms for 4 samples", "GFLOP/s", "of the product's rate"], rows) if rows else ""
+
+
 def failures(measured: Measured) -> str:
     found = {(record["model"], record["what"], record["failed"]) for record in measured.records if "failed" in record}
     return "".join(f"- {PLANS[model].title}, {what}: {message}\n" for model, what, message in sorted(found))
@@ -123,6 +135,12 @@ process at a time; the tables hold medians over the rounds, of ratios the median
 """
 
 
+KERNEL_METHOD = """\
+The sums over four samples of the absolute gradients of one weight, `cargo bench` (criterion, medians), one thread, beside
+a plain product of matrices (`ndarray`). A depthwise weight and one of rank one have few operations for each number read.
+"""
+
+
 def document(results: dict) -> str:
     measured = Measured(results["records"])
     models = measured.models()
@@ -139,6 +157,7 @@ def document(results: dict) -> str:
         ("## Milliseconds a sample", times(measured)),
         ("## Ratios", quicker + "\n" + ratios(measured)),
         ("## Peak memory, MiB", memory(measured)),
+        ("## Kernels", (layers := kernels()) and KERNEL_METHOD + "\n" + layers),
         ("## Against batch size", sizes and series(measured, "batch_size", sizes)),
         ("## Against threads", threads and series(measured, "threads", threads)),
         ("## A whole `forget`", measured.has("forget") and whole + "\n" + forgetting(measured)),

@@ -12,10 +12,13 @@ use super::source::{Convolution, Product};
 use crate::autograd::{Contraction, Power, Use, Weight, places};
 use pulp::Arch;
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Bytes of right panels that are packed at a time, so that they stay in the cache.
 const CACHED: usize = 1 << 18;
+/// Elements of memory that is held for the next panels, at most.
+const HELD: usize = 1 << 20;
 
 /// Adds what a batch contributes, where the weight has one use whose contraction is a product or a convolution; says
 /// whether it did.
@@ -128,15 +131,35 @@ impl<'a, S: Source> Fused<'a, S> {
     fn add(&self, total: &mut [f64]) {
         let lefts = self.pack_lefts();
         let panels = self.panels();
-        let sums: Vec<Vec<f32>> = panels.par_iter().map(|panel| self.sums(panel, &lefts)).collect();
-        self.flush(&panels, &sums, total);
+        let owned = self.shares(&panels, total);
+        panels.par_iter().zip(owned).for_each_init(Vec::new, |sums, (panel, rows)| {
+            self.sum(panel, &lefts, sums);
+            self.flush(panel, sums, rows);
+        });
+        put_back(lefts);
+    }
+
+    /// What each panel adds to of `total`, `[group, row, column, tap]`: a piece of every row of its group.
+    fn shares<'t>(&self, panels: &[Panel], total: &'t mut [f64]) -> Vec<Vec<&'t mut [f64]>> {
+        let (source, taps) = (self.source, self.source.walk().taps.len());
+        let mut shares: Vec<Vec<&mut [f64]>> = panels.iter().map(|_| Vec::with_capacity(source.rows())).collect();
+        let of_group = panels.len() / source.groups().max(1);
+        for (index, mut row) in total.chunks_exact_mut(source.columns() * taps).enumerate() {
+            let group = index / source.rows();
+            for number in group * of_group..(group + 1) * of_group {
+                let (own, rest) = row.split_at_mut(panels[number].columns.len() * taps);
+                shares[number].push(own);
+                row = rest;
+            }
+        }
+        shares
     }
 
     /// All left panels, `[image, group, panel, position, column]`.
     fn pack_lefts(&self) -> Vec<f32> {
         let (source, width) = (self.source, self.sizes.left);
         let positions: usize = source.walk().lines.iter().map(|line| line.len).sum();
-        let mut packed = vec![0.0; source.images() * source.groups() * self.lefts() * positions * width];
+        let mut packed = zeros(source.images() * source.groups() * self.lefts() * positions * width);
         packed.par_chunks_mut((positions * width).max(1)).enumerate().for_each(|(index, out)| {
             let (rest, panel) = (index / self.lefts(), index % self.lefts());
             let first = panel * width;
@@ -147,10 +170,11 @@ impl<'a, S: Source> Fused<'a, S> {
     }
 
     /// The sums of one panel: `[left panel, tap, row, column]`.
-    fn sums(&self, panel: &Panel, lefts: &[f32]) -> Vec<f32> {
+    fn sum(&self, panel: &Panel, lefts: &[f32], sums: &mut Vec<f32>) {
         let (source, width) = (self.source, self.width(panel));
         let taps = source.walk().taps.len();
-        let mut sums = vec![0.0; self.lefts() * taps * self.sizes.left * width];
+        sums.clear();
+        sums.resize(self.lefts() * taps * self.sizes.left * width, 0.0);
         let images = (source.images() / source.samples().max(1)).max(1);
         // The sum over images that need not be told apart may be taken in any pieces.
         let (together, power) = match source.samples() {
@@ -160,7 +184,7 @@ impl<'a, S: Source> Fused<'a, S> {
         let size = source.places() * width;
         let fit = (CACHED / (4 * size).max(1)).max(1);
         let at_once = (fit / together).max(1) * together;
-        let mut buffer = vec![0.0; at_once.min(source.images()) * size];
+        let mut buffer = zeros(at_once.min(source.images()) * size);
         let own = lefts.len() / (source.images() * source.groups()).max(1);
         let all: Vec<usize> = (0..source.images()).collect();
         for chunk in all.chunks(at_once) {
@@ -173,31 +197,49 @@ impl<'a, S: Source> Fused<'a, S> {
             let walk = source.walk();
             let wide = panel.wide;
             let products =
-                Products { left: &left, right: &right, images: together, walk, wide, power, sums: &mut sums };
+                Products { left: &left, right: &right, images: together, walk, wide, power, sums: &mut sums[..] };
             self.arch.dispatch(products);
         }
-        sums
+        put_back(buffer);
     }
 
-    /// Adds the sums of all panels to the weight's own, `[group, row, column, tap]`.
-    fn flush(&self, panels: &[Panel], sums: &[Vec<f32>], total: &mut [f64]) {
-        let (source, taps) = (self.source, self.source.walk().taps.len());
+    /// Adds the sums of a panel to its piece of each row, `[column, tap]`.
+    fn flush(&self, panel: &Panel, sums: &[f32], rows: Vec<&mut [f64]>) {
+        let (source, taps, width) = (self.source, self.source.walk().taps.len(), self.width(panel));
         // Of one sample the power is taken here.
         let after = if source.samples() == 1 && !source.powered() { self.power } else { Power::Signed };
-        let row_size = source.columns() * taps;
-        total.par_chunks_mut(row_size).enumerate().for_each(|(index, total)| {
-            let (group, row) = (index / source.rows(), index % source.rows());
+        for (row, total) in rows.into_iter().enumerate() {
             let (left, row) = (row / self.sizes.left, row % self.sizes.left);
-            for (panel, sums) in panels.iter().zip(sums).filter(|(panel, _)| panel.group == group) {
-                let width = self.width(panel);
-                let sum = |tap: usize| &sums[((left * taps + tap) * self.sizes.left + row) * width..][..width];
-                let total = &mut total[panel.columns.start * taps..panel.columns.end * taps];
-                for tap in 0..taps {
-                    let to = total.iter_mut().skip(tap).step_by(taps);
-                    to.zip(sum(tap)).for_each(|(total, &g)| *total += after.apply(g.into()));
+            for tap in 0..taps {
+                let sums = &sums[((left * taps + tap) * self.sizes.left + row) * width..][..width];
+                match (taps, after) {
+                    (1, Power::Signed) => total.iter_mut().zip(sums).for_each(|(total, &g)| *total += f64::from(g)),
+                    _ => {
+                        let columns = total.chunks_exact_mut(taps).zip(sums);
+                        columns.for_each(|(total, &g)| total[tap] += after.apply(g.into()));
+                    }
                 }
             }
-        });
+        }
+    }
+}
+
+thread_local! {
+    /// Memory that packed panels lay in and the next ones will: new pages for each would take a good part of the time.
+    static USED: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// So many zeros, in memory of [`put_back`] where there is some.
+fn zeros(count: usize) -> Vec<f32> {
+    let mut memory = USED.with_borrow_mut(|used| used.pop()).unwrap_or_default();
+    memory.clear();
+    memory.resize(count, 0.0);
+    memory
+}
+
+fn put_back(memory: Vec<f32>) {
+    if memory.capacity() <= HELD {
+        USED.with_borrow_mut(|used| used.push(memory));
     }
 }
 
