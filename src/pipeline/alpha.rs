@@ -24,8 +24,8 @@ pub const AUTO_AGREEMENT: f64 = 0.99;
 const AUTO_STEP: f64 = 1.05;
 /// Alphas that the search passes over at first on its way down; then twice as many each time.
 const AUTO_STRIDE: i32 = 6;
-/// The search goes by every so many batches first, as long as that leaves this number of batches.
-const AUTO_SKIP: usize = 4;
+/// The search goes by one in so many of the samples first.
+const AUTO_PART: usize = 8;
 
 /// # Errors
 /// An alpha or lambda that is negative or not a number.
@@ -79,21 +79,22 @@ pub(super) fn search(
     kept: &mut Known,
     runtime: &Runtime,
 ) -> Result<f64, Error> {
-    let batches = kept.data.len().div_ceil(original.batch);
-    let skip = (batches / AUTO_SKIP).clamp(1, AUTO_SKIP);
+    let samples = kept.data.len();
+    let some = samples.div_ceil(AUTO_PART).max(original.batch);
+    let mut undecided = kept.undecided(original, some)?;
     let highest = largest_ratio(&measured.forget, &measured.full).min(1e6);
     // From just below the largest ratio, where next to nothing is selected, down to 1.
     let steps = (highest.max(1.0).ln() / AUTO_STEP.ln()).ceil() as i32;
     let at = |i: i32| highest / AUTO_STEP.powi(i);
-    let mut keeps = |i: i32, every: usize| -> Result<bool, Error> {
+    let mut keeps = |i: i32, known: &mut Known| -> Result<bool, Error> {
         let change = rewrite(opened, &measured.forget, &measured.full, at(i), lambda)?;
-        let mut after = Evaluator::new(&change.apply(&opened.graph), &kept.data, runtime)?;
-        Ok(agrees(original, kept, &mut after, every, AUTO_AGREEMENT)?)
+        let mut after = Evaluator::new(&change.apply(&opened.graph), &known.data, runtime)?;
+        Ok(agrees(original, known, &mut after, samples, AUTO_AGREEMENT)?)
     };
     let (mut good, mut bad) = (1, steps.max(1) + 1);
     let mut stride = AUTO_STRIDE;
     while good + stride < bad {
-        if keeps(good + stride, skip)? {
+        if keeps(good + stride, &mut undecided)? {
             good += stride
         } else {
             bad = good + stride
@@ -102,9 +103,9 @@ pub(super) fn search(
     }
     while bad - good > 1 {
         let middle = (good + bad) / 2;
-        if keeps(middle, skip)? { good = middle } else { bad = middle }
+        if keeps(middle, &mut undecided)? { good = middle } else { bad = middle }
     }
-    while skip > 1 && good > 1 && !keeps(good, 1)? {
+    while undecided.data.len() < samples && good > 1 && !keeps(good, kept)? {
         good -= 1;
     }
     Ok(at(good))

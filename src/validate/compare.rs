@@ -7,7 +7,7 @@ use crate::graph::{Graph, Input, Name};
 use crate::importance::padded;
 use crate::session::{Feed, Kinds, Runtime, Session};
 use crate::with_array;
-use ndarray::{ArrayD, Axis, Slice};
+use ndarray::{ArrayD, ArrayView1, Axis, Slice};
 use std::collections::BTreeMap;
 
 /// Samples in a batch where the model leaves the number open.
@@ -136,6 +136,34 @@ impl Known {
         Ok(Known { data: data.select(&chosen)?, outputs: whole.map(known).unwrap_or_default(), room: ROOM })
     }
 
+    /// Of these samples the ones, at most so many, whose two largest outputs are nearest to each other in the original:
+    /// where they are several rows, in the row where they are.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run`].
+    pub fn undecided(&mut self, original: &mut Evaluator, most: usize) -> Result<Known, ValidateError> {
+        let (data, mut margins) = (self.data.clone(), Vec::new());
+        for (number, batch) in data.batches(original.batch).enumerate() {
+            let outputs = self.output(original, number, &batch?)?;
+            for row in outputs.axis_iter(Axis(0)) {
+                let classes = Axis(class_axis(outputs.ndim()) - 1);
+                margins.push(row.lanes(classes).into_iter().map(margin).fold(f64::INFINITY, f64::min));
+            }
+        }
+        let mut order: Vec<usize> = (0..margins.len()).collect();
+        order.sort_by(|&a, &b| margins[a].total_cmp(&margins[b]));
+        order.truncate(most);
+        let size = original.batch;
+        let row = |&i: &usize| Some(self.outputs.get(&(i / size))?.index_axis(Axis(0), i % size));
+        let of_batch = |chosen: &[usize]| {
+            let rows = chosen.iter().map(row).collect::<Option<Vec<_>>>()?;
+            ndarray::stack(Axis(0), &rows).ok()
+        };
+        let outputs = order.chunks(size).map(of_batch).enumerate();
+        let outputs = outputs.filter_map(|(number, output)| Some((number, output?))).collect();
+        Ok(Known { data: data.select(&order)?, outputs, room: ROOM })
+    }
+
     /// The original's output for a batch, by its number.
     ///
     /// # Errors
@@ -158,16 +186,25 @@ impl Known {
     }
 }
 
+/// How far the largest output of a row is above the next.
+fn margin(row: ArrayView1<f64>) -> f64 {
+    let [mut first, mut second] = [f64::NEG_INFINITY; 2];
+    for &x in row {
+        (first, second) = if x > first { (x, first) } else { (first, second.max(x)) };
+    }
+    first - second
+}
+
 /// Compares a new model with the original over a data set, batch by batch.
 ///
 /// # Errors
 /// As [`Evaluator::run`]; outputs of different shapes.
 pub fn compare(before: &mut Evaluator, known: &mut Known, after: &mut Evaluator) -> Result<Comparison, ValidateError> {
-    Ok(tally(before, known, after, 1, |_| false)?.finish())
+    Ok(tally(before, known, after, |_| false)?.finish())
 }
 
-/// Whether the share of rows with the same largest output is at least `least`, on every `step`-th batch. No more is
-/// computed once it cannot be.
+/// Whether the share of rows with the same largest output is at least `least` among `samples` samples, if those beside
+/// the given ones do not change. No more is computed once it cannot be.
 ///
 /// # Errors
 /// As [`compare`].
@@ -175,26 +212,22 @@ pub fn agrees(
     before: &mut Evaluator,
     known: &mut Known,
     after: &mut Evaluator,
-    step: usize,
+    samples: usize,
     least: f64,
 ) -> Result<bool, ValidateError> {
-    let batches = known.data.len().div_ceil(before.batch).max(1);
-    let share = batches.div_ceil(step) as f64 / batches as f64;
-    let samples = share * known.data.len() as f64;
-    let lost = |tally: &Tally| tally.differing() > (1.0 - least) * samples * tally.rows_per_sample();
-    Ok(!lost(&tally(before, known, after, step, lost)?))
+    let lost = |tally: &Tally| tally.differing() > (1.0 - least) * samples as f64 * tally.rows_per_sample();
+    Ok(!lost(&tally(before, known, after, lost)?))
 }
 
 fn tally(
     before: &mut Evaluator,
     known: &mut Known,
     after: &mut Evaluator,
-    step: usize,
     stop: impl Fn(&Tally) -> bool,
 ) -> Result<Tally, ValidateError> {
     let mut tally = Tally::default();
     let data = known.data.clone();
-    for (number, batch) in data.batches(before.batch).enumerate().step_by(step) {
+    for (number, batch) in data.batches(before.batch).enumerate() {
         let batch = batch?;
         let (a, b) = (known.output(before, number, &batch)?, after.run(&batch)?);
         if a.shape() != b.shape() {

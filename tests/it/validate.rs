@@ -54,7 +54,7 @@ fn agreement_is_that_of_the_whole_comparison() {
     let found = compare(&mut before, &mut known, &mut after).unwrap();
     assert!(found.top1_agreement > 0.05 && found.top1_agreement < 0.95, "{found:?}");
     for least in [0.0, found.top1_agreement - 0.01, found.top1_agreement + 0.01, 1.0] {
-        let holds = agrees(&mut before, &mut known, &mut after, 1, least).unwrap();
+        let holds = agrees(&mut before, &mut known, &mut after, 100, least).unwrap();
         assert_eq!(holds, found.top1_agreement >= least, "{least}");
     }
 }
@@ -74,4 +74,33 @@ fn known_outputs_are_those_of_the_chosen_samples() {
     let expected = compare(&mut before, &mut computed, &mut after).unwrap();
     assert_eq!(found.top1_agreement, expected.top1_agreement);
     assert!((found.js_divergence - expected.js_divergence).abs() < 1e-9);
+}
+
+/// The samples of a set whose two largest outputs are nearest to each other, with what the original gives for them.
+#[test]
+fn undecided_samples_are_those_nearest_to_another_class() {
+    let runtime = runtime(RuntimeChoice::Tract);
+    let set = data(&pair().0, 150, None);
+    let [mut before, mut after] = evaluators(&set, &runtime);
+    let mut all = Known::some(&set, 150, None, &before).unwrap();
+    let mut some = all.undecided(&mut before, 40).unwrap();
+    let mut margins = |known: &Known| -> Vec<f64> {
+        let of = |batch: Result<_, _>| {
+            let mut row: Vec<f64> = before.run(&batch.unwrap()).unwrap().into_iter().collect();
+            row.sort_by(|a, b| b.total_cmp(a));
+            row[0] - row[1]
+        };
+        known.data.batches(1).map(of).collect()
+    };
+    let (mut every, chosen) = (margins(&all), margins(&some));
+    every.sort_by(f64::total_cmp);
+    assert_eq!(chosen, every[..40]);
+    let mut computed = Known::some(&some.data, 40, None, &before).unwrap();
+    let found = compare(&mut before, &mut some, &mut after).unwrap();
+    assert_eq!(found.top1_agreement, compare(&mut before, &mut computed, &mut after).unwrap().top1_agreement);
+    // What changes among them is lost among all.
+    let differing = (1.0 - found.top1_agreement) * 40.0;
+    for (least, holds) in [(1.0 - (differing + 0.5) / 150.0, true), (1.0 - (differing - 0.5) / 150.0, false)] {
+        assert_eq!(agrees(&mut before, &mut some, &mut after, 150, least).unwrap(), holds, "{least}");
+    }
 }
