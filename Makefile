@@ -10,7 +10,7 @@ BINARY  := target/release/onnx-unlearn
 RUNTIME := target/onnxruntime
 NODES   := target/onnx-nodes
 
-.PHONY: help demo test lint gradcheck nodes nodes-manifest parity survey classes bench fixtures schema operators cost build runtime runtime-cuda test-gpu venv clean
+.PHONY: help demo test lint gradcheck nodes nodes-manifest parity survey classes bench fixtures schema operators cost build runtime runtime-cuda test-gpu bench-gpu bench-gpu-models venv clean
 
 help:
 	@echo 'demo       forget one digit from two models, show before and after beside retrained models'
@@ -28,6 +28,8 @@ help:
 	@echo 'operators  write docs/operators.md'
 	@echo 'runtime-cuda  fetch ONNX Runtime for NVIDIA GPUs, with CUDA and cuDNN'
 	@echo 'test-gpu   the GPU against the CPU, on a machine with one (needs no compiler)'
+	@echo 'bench-gpu-models  the graphs for bench-gpu (makes a virtual environment)'
+	@echo 'bench-gpu  the GPU beside PyTorch, on a machine with both: docs/benchmarks-gpu.md (needs no compiler)'
 	@echo 'cost       what it costs to build the backward graph of 5,000 nodes'
 
 build:
@@ -55,6 +57,13 @@ runtime-cuda: build
 # On a machine with an NVIDIA GPU; builds nothing. MODELS names more models.
 test-gpu:
 	scripts/test_gpu.sh $(MODELS)
+
+bench-gpu-models: venv
+	$(VENV)/bin/python -W ignore scripts/bench_gpu.py models
+
+# Builds nothing; PYTHON has PyTorch and numpy.
+bench-gpu:
+	$(PYTHON) scripts/bench_gpu.py run
 
 demo: build
 	@$(MAKE) --no-print-directory runtime || echo 'going on with the embedded runtime'

@@ -6,17 +6,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from bench_plan import FOLDER, FORGET, FORGET_BATCH, FORGET_SAMPLES, PLANS, RETAIN_SAMPLES
+from bench_plan import FOLDER, FORGET, FORGET_BATCH, FORGET_SAMPLES, PLANS, RETAIN_SAMPLES, Plan
 
 OVER_LIMIT = 5
 """The exit code of a need above `--memory`."""
-HERE = ("--runtime", "onnxruntime", "--device", "cpu", "--quiet")
-"""Where it is to run, on any machine."""
+HERE = ("--runtime", "onnxruntime", "--quiet")
+"""How it is to run, on any machine."""
 
 
 class Failed(Exception):
@@ -37,16 +37,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Command:
-    """The command's program, the least seconds that are timed, and the least batches beyond the first one."""
+    """The command's program, the least seconds that are timed, the least batches beyond the first one, and on what."""
 
     binary: Path
     seconds: float
     extra: int
+    device: str = "cpu"
+    folder: Path = FOLDER
+    plans: dict[str, Plan] = field(default_factory=lambda: PLANS)
 
     def run(self, *arguments: object) -> Run:
         with tempfile.TemporaryFile("w+") as messages:
             start = time.perf_counter()
-            words = list(map(str, [self.binary, *arguments, *HERE]))
+            words = list(map(str, [self.binary, *arguments, *HERE, "--device", self.device]))
             process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=messages)
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - start
@@ -60,9 +63,9 @@ class Command:
         """One pass over that many samples."""
         with tempfile.TemporaryDirectory() as folder:
             data = f"{folder}/data.npz"
-            np.savez(data, **PLANS[name].inputs(samples))
+            np.savez(data, **self.plans[name].inputs(samples))
             profile = f"{folder}/profile.safetensors"
-            return self.run("importance", FOLDER / f"{name}.onnx", "--data", data, "-o", profile, *settings)
+            return self.run("importance", self.folder / f"{name}.onnx", "--data", data, "-o", profile, *settings)
 
     def steady(self, name: str, reduction: str, batch_size: int, threads: int) -> dict[str, float]:
         """Milliseconds a sample beyond the first batch, and peak memory with one batch and with all of them.

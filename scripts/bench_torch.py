@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from bench_networks import inputs, network
+from bench_plan import PLANS, Arrays
 
 MEMORY = 12 << 30
 """Bytes that a way may take."""
@@ -32,9 +32,8 @@ def objective(outputs: Tensor) -> Tensor:
     return outputs.norm(dim=1).square().mean()
 
 
-def by_batches(name: str) -> Callable[[Samples], None]:
+def by_batches(model: nn.Module) -> Callable[[Samples], None]:
     """The step for one batch, which is one sample in the exact loop."""
-    model = network(name)
     importance = [torch.zeros_like(parameter) for parameter in model.parameters()]
 
     def step(batch: Samples) -> None:
@@ -47,9 +46,8 @@ def by_batches(name: str) -> Callable[[Samples], None]:
     return step
 
 
-def by_vmap(name: str) -> Callable[[Samples], None]:
+def by_vmap(model: nn.Module) -> Callable[[Samples], None]:
     """The step for several samples at once."""
-    model = network(name)
     parameters = {key: value.detach() for key, value in model.named_parameters()}
     importance = {key: torch.zeros_like(value) for key, value in parameters.items()}
 
@@ -64,29 +62,40 @@ def by_vmap(name: str) -> Callable[[Samples], None]:
     return step
 
 
-def chunk(name: str, batch_size: int) -> int:
+def chunk(model: nn.Module, batch_size: int, room: int) -> int:
     """Samples that vmap takes at once."""
-    bytes_of_one = sum(parameter.nbytes for parameter in network(name).parameters())
-    return max(1, min(batch_size, GRADIENTS // bytes_of_one))
+    bytes_of_one = sum(parameter.nbytes for parameter in model.parameters())
+    return max(1, min(batch_size, room // bytes_of_one))
 
 
-def repeat(step: Callable[[], None], seconds: float) -> list[float]:
+def repeat(step: Callable[[], None], seconds: float, wait: Callable[[], None] = lambda: None) -> list[float]:
     """Seconds of each repetition after a first one that is not counted, until they add up to so many."""
     step()
+    wait()
     taken = []
     while len(taken) < LEAST or sum(taken) < seconds:
         start = time.perf_counter()
         step()
+        wait()
         taken.append(time.perf_counter() - start)
     return taken
 
 
-def measure(name: str, way: str, batch_size: int, seconds: float) -> dict[str, float]:
-    """Milliseconds a sample, and the peak memory of this process."""
-    at_once = {"batch": batch_size, "one": 1, "vmap": chunk(name, batch_size)}[way]
-    samples = tuple(inputs(name, at_once).values())
-    step = (by_vmap if way == "vmap" else by_batches)(name)
-    taken = repeat(lambda: step(samples), seconds)
+def measure(
+    model: nn.Module,
+    draw: Callable[[int], Arrays],
+    way: str,
+    batch_size: int,
+    seconds: float,
+    device: str = "cpu",
+    room: int = GRADIENTS,
+) -> dict[str, float]:
+    """Milliseconds a sample, and the peak memory of this process; vmap has gradients in so many bytes at once."""
+    at_once = {"batch": batch_size, "one": 1, "vmap": chunk(model, batch_size, room)}[way]
+    samples = tuple(torch.from_numpy(value).to(device) for value in draw(at_once).values())
+    step = (by_vmap if way == "vmap" else by_batches)(model.to(device))
+    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    taken = repeat(lambda: step(samples), seconds, wait)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"ms": 1000 * statistics.mean(taken) / at_once, "mib": peak, "at_once": at_once}
 
@@ -113,7 +122,10 @@ def main() -> None:
     if options.way == "product":
         result = product(options.seconds)
     else:
-        result = measure(options.model, options.way, options.batch_size, options.seconds)
+        from bench_networks import network
+
+        model, draw = network(options.model), PLANS[options.model].inputs
+        result = measure(model, draw, options.way, options.batch_size, options.seconds)
     print(json.dumps(result))
 
 

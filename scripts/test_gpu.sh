@@ -59,4 +59,8 @@ for model in "$@"; do
     rm -f "$OUT/$name.large.npz"
     "$PYTHON" scripts/test_gpu.py memory "$name" "$code" "$OUT/$name.large.err" "$OUT/$name.large.profile"
 done
+# Beside PyTorch, where it is there and 'make bench-gpu-models' has written the graphs.
+if [ "$DEVICE" != cpu ] && [ -f target/gpu/vit_b16.onnx ] && "$PYTHON" -c 'import torch' 2>/dev/null; then
+    "$PYTHON" scripts/bench_gpu.py run --binary "$PROGRAM" --device "$DEVICE"
+fi
 echo 'all passed'
