@@ -14,15 +14,18 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import bench_plan
 import bench_torch
 from architectures import ResNet18, ViT
 from bench_ours import Command
-from bench_plan import ROOT, Plan, images
+from bench_plan import ROOT
+from bench_table import table
 
 FOLDER = ROOT / "target" / "gpu"
 DOCUMENT = ROOT / "docs" / "benchmarks-gpu.md"
@@ -31,11 +34,8 @@ BUILD = {
     "vit_b16": lambda: ViT(classes=1000, channels=3, size=224, patch=16, dim=768, depth=12, heads=12),
     "resnet18_32": lambda: ResNet18(channels=3, width=64, pool=False),
 }
-PLANS = {
-    "resnet18_224": Plan("ResNet18, 224×224", images(224), 64),
-    "vit_b16": Plan("ViT-B/16, 224×224", images(224), 32),
-    "resnet18_32": Plan("ResNet18, 32×32", images(32), 64),
-}
+BATCH_SIZES = {"resnet18_224": 64, "vit_b16": 32, "resnet18_32": 64}
+PLANS = {name: replace(bench_plan.PLANS[name], batch_size=size) for name, size in BATCH_SIZES.items()}
 ON_GPU = ("resnet18_224", "vit_b16")
 SMALL = 1024
 """Bytes of a tensor that stays in the graph."""
@@ -119,27 +119,29 @@ def measure(name: str, device: str, binary: Path, seconds: float) -> dict[str, f
             samples = (1 + steady["extra"]) * plan.batch_size
             with Busy() as busy:
                 command.importance(name, samples, "--reduction", reduction, "--batch-size", plan.batch_size)
-            # What comes before the first batch is over, and the profile is not yet being written.
+            # From when a run of one batch would be over. To the end the profile is written, in which the GPU is idle.
             found[f"busy {reduction}"] = busy.after(steady["start"])
     return found
 
 
 def document(found: dict[str, dict[str, float]], device: str, binary: Path) -> str:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "the processor"
-    runtime = json.loads(subprocess.run([binary, "runtime", "show", "--json"], check=True, capture_output=True, text=True).stdout)
-    lines = [
-        "# Benchmarks on a GPU\n",
-        f"{name}, PyTorch {torch.__version__} with CUDA {torch.version.cuda}, ONNX Runtime {runtime['version']}; float32 without\n"
-        "TensorFloat-32 on both sides, by `make bench-gpu`. As in [benchmarks.md](benchmarks.md), the first batch does not count.\n",
-        "| model | batch | sample reduction, ms a sample | batch reduction | PyTorch, authors' loop | PyTorch, vmap | vmap / sample | authors' loop / batch | GPU busy, % |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, ms in found.items():
-        cells = [f"{ms[key]:.2f}" for key in ("sample", "batch", "torch batch", "torch vmap")]
+    shown = subprocess.run([binary, "runtime", "show", "--json"], check=True, capture_output=True, text=True).stdout
+    setting = f"{name}, PyTorch {torch.__version__} with CUDA {torch.version.cuda}, ONNX Runtime {json.loads(shown)['version']}"
+    head = ["model", "batch", "sample reduction, ms a sample", "batch reduction", "PyTorch, authors' loop", "PyTorch, vmap"]
+    head += ["vmap / sample", "authors' loop / batch", "GPU busy, %"]
+
+    def row(name: str, ms: dict[str, float]) -> list[str]:
+        cells = [PLANS[name].title, str(PLANS[name].batch_size)]
+        cells += [f"{ms[key]:.2f}" for key in ("sample", "batch", "torch batch", "torch vmap")]
         cells += [f"{ms['torch vmap'] / ms['sample']:.2f}", f"{ms['torch batch'] / ms['batch']:.2f}"]
-        cells += [", ".join(f"{ms[key]:.0f}" for key in ("busy sample", "busy batch") if key in ms) or "–"]
-        lines.append(f"| {PLANS[name].title} | {PLANS[name].batch_size} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        return cells + [", ".join(f"{ms[key]:.0f}" for key in ("busy sample", "busy batch") if key in ms) or "–"]
+
+    return (
+        f"# Benchmarks on a GPU\n\n{setting}; float32 without TensorFloat-32 on both sides, by `make bench-gpu`.\n"
+        "As in [benchmarks.md](benchmarks.md), the first batch does not count.\n\n"
+        + table(head, [row(name, ms) for name, ms in found.items()])
+    )
 
 
 def main() -> None:

@@ -132,9 +132,10 @@ impl<'a, S: Source> Fused<'a, S> {
         let lefts = self.pack_lefts();
         let panels = self.panels();
         let owned = self.shares(&panels, total);
-        panels.par_iter().zip(owned).for_each_init(Vec::new, |sums, (panel, rows)| {
-            self.sum(panel, &lefts, sums);
-            self.flush(panel, sums, rows);
+        panels.par_iter().zip(owned).for_each(|(panel, rows)| {
+            let sums = self.sums(panel, &lefts);
+            self.flush(panel, &sums, rows);
+            put_back(sums);
         });
         put_back(lefts);
     }
@@ -170,11 +171,10 @@ impl<'a, S: Source> Fused<'a, S> {
     }
 
     /// The sums of one panel: `[left panel, tap, row, column]`.
-    fn sum(&self, panel: &Panel, lefts: &[f32], sums: &mut Vec<f32>) {
+    fn sums(&self, panel: &Panel, lefts: &[f32]) -> Vec<f32> {
         let (source, width) = (self.source, self.width(panel));
         let taps = source.walk().taps.len();
-        sums.clear();
-        sums.resize(self.lefts() * taps * self.sizes.left * width, 0.0);
+        let mut sums = zeros(self.lefts() * taps * self.sizes.left * width);
         let images = (source.images() / source.samples().max(1)).max(1);
         // The sum over images that need not be told apart may be taken in any pieces.
         let (together, power) = match source.samples() {
@@ -197,10 +197,11 @@ impl<'a, S: Source> Fused<'a, S> {
             let walk = source.walk();
             let wide = panel.wide;
             let products =
-                Products { left: &left, right: &right, images: together, walk, wide, power, sums: &mut sums[..] };
+                Products { left: &left, right: &right, images: together, walk, wide, power, sums: &mut sums };
             self.arch.dispatch(products);
         }
         put_back(buffer);
+        sums
     }
 
     /// Adds the sums of a panel to its piece of each row, `[column, tap]`.
@@ -225,7 +226,7 @@ impl<'a, S: Source> Fused<'a, S> {
 }
 
 thread_local! {
-    /// Memory that packed panels lay in and the next ones will: new pages for each would take a good part of the time.
+    /// Memory that panels and their sums lay in and the next ones will: new pages for each would take a good part of the time.
     static USED: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -1,5 +1,6 @@
 //! Where in the model the change has its effect.
 
+use super::rewrite::with_weights;
 use super::{Error, Rewrite};
 use crate::data::{Batch, DataSet};
 use crate::graph::{Graph, Name};
@@ -8,7 +9,6 @@ use crate::session::{Feed, Runtime};
 use crate::tensor::Tensor;
 use crate::validate::Evaluator;
 use ndarray::ArrayD;
-use std::sync::Arc;
 
 /// Samples of the forget set that the effect is measured on, at most.
 const SAMPLES: usize = 8;
@@ -72,8 +72,7 @@ impl<'a> Trial<'a> {
     fn outputs(&mut self, weights: &Feed) -> Result<ArrayD<f64>, Error> {
         let samples = self.batch.samples;
         let Some((model, feed)) = &mut self.shared else {
-            let mut graph = self.graph.clone();
-            graph.constants.extend(weights.iter().map(|(name, new)| (name.as_str().into(), Arc::new(new.clone()))));
+            let graph = with_weights(self.graph, weights.clone());
             return Ok(Evaluator::new(&graph, self.data, self.runtime)?.run(&self.batch)?);
         };
         let old: Vec<_> = weights.iter().map(|(name, new)| (name, feed.insert(name.clone(), new.clone()))).collect();

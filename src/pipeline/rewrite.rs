@@ -67,10 +67,7 @@ pub fn rewrite(opened: &Opened, forget: &Sums, full: &Sums, alpha: f64, lambda: 
 impl Rewrite {
     /// The graph with the new weights in place of the old ones.
     pub fn apply(&self, graph: &Graph) -> Graph {
-        let mut graph = graph.clone();
-        let new = self.values(|_| true).into_iter();
-        graph.constants.extend(new.map(|(name, tensor)| (name.as_str().into(), Arc::new(tensor))));
-        graph
+        with_weights(graph, self.values(|_| true))
     }
 
     /// Those of the new weights whose name is chosen, in the type that graphs are run in.
@@ -78,6 +75,13 @@ impl Rewrite {
         let chosen = self.tensors.iter().filter(|(name, _)| chosen(name));
         chosen.map(|(name, new)| (name.clone(), new.to_single().unwrap_or_else(|| new.clone()))).collect()
     }
+}
+
+/// A graph with these weights in place of those of the same names.
+pub(super) fn with_weights(graph: &Graph, weights: Feed) -> Graph {
+    let mut graph = graph.clone();
+    graph.constants.extend(weights.into_iter().map(|(name, new)| (name.into(), Arc::new(new))));
+    graph
 }
 
 /// The largest ratio of importance on the forget set to that on all data, over all weights.

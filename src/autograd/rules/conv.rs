@@ -110,7 +110,7 @@ const SMALL: usize = 1 << 16;
 /// The elements of an axis `step` apart, zeros between and after them, to this length. Along the last two axes by a
 /// product with a matrix of ones and zeros, which runtimes compute several times faster than Pad.
 fn with_zeros(tape: &mut Tape, x: &Name, axis: usize, step: usize, length: usize) -> Name {
-    let mut shape = tape.shape(x);
+    let shape = tape.shape(x);
     let (count, last) = (shape[axis], shape.len() - 1 - axis);
     if step == 1 && count == length {
         return x.clone();
@@ -121,15 +121,12 @@ fn with_zeros(tape: &mut Tape, x: &Name, axis: usize, step: usize, length: usize
         let x = tape.slice(&x, axis, 0, covered.min(length));
         return tape.pad(&x, axis, 0, length.saturating_sub(covered));
     }
-    shape[axis] = length;
-    let kind = (tape.dtype(x), shape);
     let mut places = ArrayD::zeros(if last == 0 { [count, length] } else { [length, count] }.to_vec());
     for i in 0..count {
         places[if last == 0 { [i, i * step] } else { [i * step, i] }] = 1.0;
     }
-    let places = tape.constant_floats(kind.0, places);
-    let factors = if last == 0 { [x, &places] } else { [&places, x] };
-    tape.node("MatMul", &factors, vec![], kind)
+    let places = tape.constant_floats(tape.dtype(x), places);
+    if last == 0 { tape.matmul(x, &places) } else { tape.matmul(&places, x) }
 }
 
 /// The constant flipped kernel and the padding that give `dX` as a convolution, where stride and padding allow it.
