@@ -47,6 +47,15 @@ impl Contraction {
             Contraction::Sum { dy, .. } => vec![dy],
         }
     }
+
+    pub fn operands_mut(&mut self) -> Vec<&mut Operand> {
+        match self {
+            Contraction::Product { left, right } => vec![left, right],
+            Contraction::Conv { x, dy, .. } => vec![x, dy],
+            Contraction::Rows { indices, dy, .. } => vec![indices, dy],
+            Contraction::Sum { dy, .. } => vec![dy],
+        }
+    }
 }
 
 /// A step on the way from a parameter to its use that moves or picks elements and changes none.

@@ -1,5 +1,6 @@
 //! The reverse pass: reachability, sums of gradients, broadcasting, types. Rules know none of it.
 
+use super::late::Late;
 use super::lower;
 use super::merge::merged;
 use super::objective::{self, Objective};
@@ -144,7 +145,7 @@ pub fn differentiate(
     let mut tape = Tape::new(specialised, parameters)?;
     let views = views(&tape, &tape.graph.nodes, parameters);
     tape.weights = views.keys().cloned().collect();
-    let mut driver = Driver { tape, views, reduction, grads: BTreeMap::new(), uses: BTreeMap::new(), mixed: None };
+    let mut driver = Driver::new(tape, views, reduction);
     let forward = driver.tape.graph.nodes.clone();
     let weight = objective::weights(&mut driver.tape);
     let seeds = objective::seeds(&mut driver.tape, &outputs, objective, &weight)?;
@@ -183,7 +184,7 @@ pub fn gradients(specialised: Specialised, wrt: &BTreeSet<Name>, seed: Seed) -> 
     let outputs = specialised.graph.outputs.clone();
     let tape = Tape::new(specialised, wrt)?.with_parameters_kept();
     let (views, reduction) = (BTreeMap::new(), Reduction::Batch);
-    let mut driver = Driver { tape, views, reduction, grads: BTreeMap::new(), uses: BTreeMap::new(), mixed: None };
+    let mut driver = Driver::new(tape, views, reduction);
     let forward = driver.tape.graph.nodes.clone();
     let (seeds, given) = match seed {
         Seed::Mean(objective) => {
@@ -201,25 +202,32 @@ pub fn gradients(specialised: Specialised, wrt: &BTreeSet<Name>, seed: Seed) -> 
     Ok(Explicit { graph, kinds: facts.kinds, gradients, seeds: given })
 }
 
-struct Driver {
-    tape: Tape,
+pub(super) struct Driver {
+    pub(super) tape: Tape,
     /// Values that are a parameter moved about.
-    views: BTreeMap<Name, (Name, Vec<View>)>,
-    reduction: Reduction,
+    pub(super) views: BTreeMap<Name, (Name, Vec<View>)>,
+    pub(super) reduction: Reduction,
     /// Gradients of values, not yet added up.
-    grads: BTreeMap<Name, Vec<Part>>,
-    uses: BTreeMap<Name, Vec<Use>>,
+    pub(super) grads: BTreeMap<Name, Vec<Part>>,
+    pub(super) uses: BTreeMap<Name, Vec<Use>>,
+    pub(super) late: Late,
     mixed: Option<String>,
 }
 
 impl Driver {
+    fn new(tape: Tape, views: BTreeMap<Name, (Name, Vec<View>)>, reduction: Reduction) -> Driver {
+        let (grads, uses, late) = (BTreeMap::new(), BTreeMap::new(), Late::default());
+        Driver { tape, views, reduction, grads, uses, late, mixed: None }
+    }
+
     /// Takes the gradients of the outputs, `seeds`, back to what is differentiated, `wrt`.
     fn reverse(&mut self, forward: &[Node], wrt: &BTreeSet<Name>, seeds: Vec<(Name, Name)>) -> Result<(), GradError> {
         let wanted = self.wanted(forward, wrt);
         for (output, seed) in seeds {
             self.grads.entry(output).or_default().push(Part::Whole(seed));
         }
-        forward.iter().rev().try_for_each(|node| self.node(node, &wanted))
+        forward.iter().rev().try_for_each(|node| self.node(node, &wanted))?;
+        self.catch_up(&wanted)
     }
 
     /// Values that depend on what is differentiated in a way that has a gradient.
@@ -244,10 +252,13 @@ impl Driver {
     }
 
     /// Takes a node's gradients from its outputs to its inputs.
-    fn node(&mut self, node: &Node, wanted: &BTreeSet<Name>) -> Result<(), GradError> {
+    pub(super) fn node(&mut self, node: &Node, wanted: &BTreeSet<Name>) -> Result<(), GradError> {
         let is_view = node.outputs.iter().flatten().any(|o| self.views.contains_key(o));
         let is_wanted = |name: &Option<Name>| name.as_ref().is_some_and(|n| wanted.contains(n));
         if is_view || !node.inputs.iter().any(is_wanted) {
+            return Ok(());
+        }
+        if self.put_off(node, wanted) {
             return Ok(());
         }
         let grads: Vec<Option<Name>> = node.outputs.iter().map(|o| o.as_ref().and_then(|o| self.total(o))).collect();
@@ -280,6 +291,9 @@ impl Driver {
             self.uses.entry(parameter).or_default().push(Use { contraction, views });
             return;
         }
+        if self.meets_samples(input, &grad) {
+            return self.keep(node, input, grad);
+        }
         let shape = self.tape.shape(input);
         let value = match grad {
             Grad::Placed { value, axis, start } => {
@@ -301,7 +315,7 @@ impl Driver {
         self.tape.sum_to(value, &broadcast_axes(&from, aligned), shape)
     }
 
-    fn contraction(&mut self, node: &Node, input: &Name, grad: Grad) -> Contraction {
+    pub(super) fn contraction(&mut self, node: &Node, input: &Name, grad: Grad) -> Contraction {
         let shape = self.tape.shape(input);
         match grad {
             Grad::Placed { value, axis, start } => {
@@ -368,7 +382,7 @@ impl Driver {
         found.filter(|_| self.reduction == Reduction::Sample)
     }
 
-    fn note_mixed(&mut self, node: &Node) {
+    pub(super) fn note_mixed(&mut self, node: &Node) {
         self.mixed.get_or_insert_with(|| node.describe());
     }
 
@@ -440,7 +454,7 @@ impl Backward {
 }
 
 /// Axes along which a value of shape `to` was repeated to reach shape `from`.
-fn broadcast_axes(from: &[usize], to: &[usize]) -> Vec<usize> {
+pub(super) fn broadcast_axes(from: &[usize], to: &[usize]) -> Vec<usize> {
     debug_assert_eq!(broadcast(from, to), from);
     let missing = from.len() - to.len().min(from.len());
     (0..from.len()).filter(|&i| i < missing || (to[i - missing] == 1 && from[i] != 1)).collect()

@@ -9,6 +9,7 @@ mod accumulate;
 mod apart;
 mod contraction;
 mod driver;
+mod late;
 mod levels;
 mod lower;
 mod merge;

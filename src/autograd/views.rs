@@ -5,11 +5,14 @@ use super::{Tape, View};
 use crate::graph::{Name, Node, normalise};
 use ndarray::{ArrayD, Axis, IxDyn};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Values that are a parameter with its elements moved or picked at constant places, with the steps.
 pub(super) fn views(tape: &Tape, nodes: &[Node], parameters: &BTreeSet<Name>) -> BTreeMap<Name, (Name, Vec<View>)> {
     let mut views: BTreeMap<Name, (Name, Vec<View>)> =
         parameters.iter().map(|p| (p.clone(), (p.clone(), Vec::new()))).collect();
+    let numbered: Vec<&Name> = parameters.iter().collect();
+    let mut blends: BTreeMap<Name, Blend> = BTreeMap::new();
     for node in nodes.iter().filter(|n| n.domain.is_empty()) {
         if let Some((source, output)) = restored(tape, nodes, node)
             && let Some(view) = views.get(&source).cloned()
@@ -17,17 +20,63 @@ pub(super) fn views(tape: &Tape, nodes: &[Node], parameters: &BTreeSet<Name>) ->
             views.insert(output, view);
             continue;
         }
-        if let Some((parameter, step)) = joined(tape, node, &views) {
-            views.insert(node.outputs[0].clone().unwrap_or_else(|| parameter.clone()), (parameter, vec![step]));
-            continue;
+        let mut made = joined(tape, node, &numbered, &views, &blends).into_iter().collect::<Vec<_>>();
+        let Some(input) = node.input(0) else { continue };
+        if let Some((parameter, steps)) = views.get(input).cloned() {
+            for (output, step) in seen(tape, node).unwrap_or_default() {
+                let steps = steps.iter().cloned().chain(step).collect();
+                views.insert(output, (parameter.clone(), steps));
+            }
+        } else if let Some(blend) = blends.get(input) {
+            let steps = seen(tape, node).unwrap_or_default().into_iter();
+            made.extend(steps.map(|(output, step)| (output, step.iter().fold(blend.clone(), stepped))));
         }
-        let Some((parameter, steps)) = node.input(0).and_then(|input| views.get(input)).cloned() else { continue };
-        for (output, step) in seen(tape, node).unwrap_or_default() {
-            let steps = steps.iter().cloned().chain(step).collect();
-            views.insert(output, (parameter.clone(), steps));
+        for (output, blend) in made {
+            match only(tape, &output, &blend, &numbered) {
+                Some(view) => drop(views.insert(output, view)),
+                None => drop(blends.insert(output, blend)),
+            }
         }
     }
     views
+}
+
+/// Elements of parameters put together: for each, the number of the parameter and its flat position there.
+type Blend = ArrayD<(usize, usize)>;
+
+/// Parameters, or pieces of them, put together.
+fn joined(
+    tape: &Tape,
+    node: &Node,
+    numbered: &[&Name],
+    views: &BTreeMap<Name, (Name, Vec<View>)>,
+    blends: &BTreeMap<Name, Blend>,
+) -> Option<(Name, Blend)> {
+    if node.op != "Concat" {
+        return None;
+    }
+    let blend = |input: &Option<Name>| match views.get(input.as_ref()?) {
+        Some((parameter, steps)) => {
+            let number = numbered.binary_search(&parameter).ok()?;
+            Some(places(&tape.shape(parameter), steps).mapv(|position| (number, position)))
+        }
+        None => blends.get(input.as_ref()?).cloned(),
+    };
+    let pieces = node.inputs.iter().map(blend).collect::<Option<Vec<_>>>()?;
+    let output = node.output().ok()?;
+    let axis = node.axis("axis", 0, tape.rank(output)).ok()?;
+    let parts: Vec<_> = pieces.iter().map(|piece| piece.view()).collect();
+    Some((output.clone(), ndarray::concatenate(Axis(axis), &parts).ok()?))
+}
+
+/// The view of one parameter that elements of parameters are where they are all of that one.
+fn only(tape: &Tape, value: &Name, blend: &Blend, numbered: &[&Name]) -> Option<(Name, Vec<View>)> {
+    let &(number, _) = blend.first()?;
+    let positions = blend.iter().map(|&(other, position)| (other == number).then_some(position));
+    let positions = positions.collect::<Option<Arc<[usize]>>>()?;
+    let parameter = Name::clone(numbered.get(number)?);
+    let (from, to) = (tape.shape(&parameter), tape.shape(value));
+    Some((parameter, vec![View::Pick { from, to, positions }]))
 }
 
 /// The outputs of a node that only moves or picks the elements of its first input, each with its step.
@@ -61,26 +110,6 @@ fn seen(tape: &Tape, node: &Node) -> Option<Vec<(Name, Option<View>)>> {
         _ => return None,
     };
     Some(vec![(output.clone(), step)])
-}
-
-/// Pieces of one parameter put together again, perhaps in another order.
-fn joined(tape: &Tape, node: &Node, views: &BTreeMap<Name, (Name, Vec<View>)>) -> Option<(Name, View)> {
-    if node.op != "Concat" || node.inputs.len() < 2 {
-        return None;
-    }
-    let seen = |input: &Option<Name>| views.get(input.as_ref()?);
-    let pieces = node.inputs.iter().map(seen).collect::<Option<Vec<_>>>()?;
-    let parameter = &pieces[0].0;
-    if pieces.iter().any(|(other, _)| other != parameter) {
-        return None;
-    }
-    let from = tape.shape(parameter);
-    let pieces: Vec<ArrayD<usize>> = pieces.iter().map(|(_, steps)| places(&from, steps)).collect();
-    let to = tape.shape(node.output().ok()?);
-    let axis = node.axis("axis", 0, to.len()).ok()?;
-    let parts: Vec<_> = pieces.iter().map(|piece| piece.view()).collect();
-    let positions = ndarray::concatenate(Axis(axis), &parts).ok()?;
-    Some((parameter.clone(), pick(&from, to, positions)))
 }
 
 /// The parts of a value along the attribute `axis`.
@@ -117,22 +146,22 @@ fn sliced(tape: &Tape, node: &Node, from: &[usize]) -> Option<ArrayD<usize>> {
 
 /// For each element that is seen of a parameter of this shape, its flat position in the parameter.
 pub fn places(parameter: &[usize], views: &[View]) -> ArrayD<usize> {
-    let mut seen = numbered(parameter);
-    for view in views {
-        seen = match view {
-            View::Reshape { to, .. } => shaped(seen.iter().copied().collect(), to),
-            View::Permute(perm) => seen.permuted_axes(IxDyn(perm)),
-            View::Pick { to, positions, .. } => {
-                let flat: Vec<usize> = seen.iter().copied().collect();
-                shaped(positions.iter().filter_map(|&position| flat.get(position).copied()).collect(), to)
-            }
-        };
-    }
-    seen
+    views.iter().fold(numbered(parameter), stepped)
 }
 
-fn shaped(elements: Vec<usize>, shape: &[usize]) -> ArrayD<usize> {
-    ArrayD::from_shape_vec(IxDyn(shape), elements).unwrap_or_else(|_| ArrayD::zeros(IxDyn(shape)))
+/// The elements after a step.
+fn stepped<T: Clone>(seen: ArrayD<T>, view: &View) -> ArrayD<T> {
+    let shaped = |elements: Vec<T>, shape: &[usize]| ArrayD::from_shape_vec(IxDyn(shape), elements).ok();
+    let next = match view {
+        View::Reshape { to, .. } => shaped(seen.iter().cloned().collect(), to),
+        View::Permute(perm) => return seen.permuted_axes(IxDyn(perm)),
+        View::Pick { to, positions, .. } => {
+            let flat: Vec<&T> = seen.iter().collect();
+            let picked = positions.iter().filter_map(|&position| flat.get(position).copied().cloned());
+            shaped(picked.collect(), to)
+        }
+    };
+    next.unwrap_or(seen)
 }
 
 fn numbered(shape: &[usize]) -> ArrayD<usize> {

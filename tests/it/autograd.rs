@@ -234,6 +234,26 @@ fn mixed_samples_fall_back_to_batches_of_one() {
     }
 }
 
+/// The gradients of a computed weight are built for each sample where there is room for them, else the samples mix.
+#[test]
+fn gradients_of_computed_weights_need_room() {
+    let runtime = runtime(RuntimeChoice::OnnxRuntime);
+    let graph = Build::new(DType::F32, &[512])
+        .weight("w", &[512, 1024])
+        .node("Tanh", &["w"], "v")
+        .node("MatMul", &["x", "v"], "y")
+        .outputs(&["y"]);
+    let parameters = parameters(&graph);
+    let mixed = |batch: usize| {
+        let feed = data(&graph, batch, None).batches(batch).next().unwrap().unwrap().inputs;
+        let specialised = specialise(&graph, &parameters, &feed, batch, &runtime).unwrap();
+        differentiate(specialised, &parameters, Objective::SquaredL2, Reduction::Sample).unwrap().mixed
+    };
+    // 2 MiB for each sample.
+    assert_eq!(mixed(128), None);
+    assert_eq!(mixed(129).as_deref(), Some("Tanh giving 'v'"));
+}
+
 /// Parts of different sizes have different strides; with as many tokens as samples the wrong one would
 /// take tokens for samples.
 #[test]

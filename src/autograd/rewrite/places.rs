@@ -8,12 +8,16 @@ use crate::tensor::Tensor;
 /// axes merged into one, from which is gathered.
 pub(crate) fn gather(node: &Node, tape: &mut Tape) -> Values {
     let (x, indices) = (node.required(0)?, node.required(1)?);
-    let batch = node.int("batch_dims").unwrap_or(0).max(0) as usize;
-    let merged = Merged::new(node, tape, x, indices, batch)?;
+    let given = node.int("batch_dims").unwrap_or(0).max(0) as usize;
+    let (batch, indices) = match own_rows(tape, x, indices) {
+        Some(rest) if given == 0 => (1, rest),
+        _ => (given, indices.clone()),
+    };
+    let merged = Merged::new(node, tape, x, &indices, batch)?;
     let to = tape.shape(node.output()?);
     if batch == 0 {
         let table = tape.reshape(x, &[&[merged.places], &tape.shape(x)[merged.depth..]].concat());
-        let shape = &to[..tape.rank(indices) - 1];
+        let shape = &to[..tape.rank(&indices) - 1];
         let known = tape.constant_value(&merged.positions).and_then(|t| Tensor::new(shape, t.to_i64()?));
         let picked = match known {
             Some(known) => tape.constant(known),
@@ -28,6 +32,21 @@ pub(crate) fn gather(node: &Node, tape: &mut Tape) -> Values {
     let kind = (tape.dtype(x), vec![groups, count, width]);
     let y = tape.node("GatherElements", &[&table, &picked], vec![attribute("axis", 1)], kind);
     one(tape.reshape(&y, &to))
+}
+
+/// The other coordinates where the first one is the number of the row of indices that it stands in, as in
+/// `x[arange(n), places]`: the first axis is then a batch axis.
+fn own_rows(tape: &mut Tape, x: &Name, indices: &Name) -> Option<Name> {
+    let shape = tape.shape(indices);
+    let join = tape.graph.nodes.iter().rev().find(|n| n.outputs.contains(&Some(indices.clone())))?;
+    let along_last = join.op == "Concat" && join.axis("axis", 0, shape.len()).ok()? + 1 == shape.len();
+    let parts = join.inputs.iter().flatten().cloned().collect::<Vec<_>>();
+    let first = tape.constant_value(parts.first()?)?;
+    let numbered = first.to_i64()?.into_iter().eq(0..shape[0] as i64);
+    if !along_last || !numbered || parts.len() < 2 || shape.len() != 2 || tape.shape(x)[0] != shape[0] {
+        return None;
+    }
+    Some(tape.concat(&parts[1..].iter().collect::<Vec<_>>(), 1))
 }
 
 /// `y = x` with updates written at coordinates in the leading axes, which are merged into one.

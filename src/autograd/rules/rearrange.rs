@@ -20,17 +20,17 @@ pub(super) fn cum_sum(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> G
 pub(super) fn tile(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let dy = first(node, grads)?;
     let (from, to) = (tape.shape(node.required(0)?), tape.shape(&dy));
-    let (mut apart, mut axes) = (Vec::new(), Vec::new());
+    let (mut apart, mut shape) = (Vec::new(), Vec::new());
     for (&short, &long) in from.iter().zip(&to) {
         if long != short {
-            axes.push(apart.len());
             apart.push(long / short.max(1));
+            shape.push(1);
         }
         apart.push(short);
+        shape.push(short);
     }
-    let copies = tape.reshape(&dy, &apart);
-    let total = tape.sum(&copies, &axes);
-    Ok(vec![Some(tape.reshape(&total, &from).into()), None])
+    let value = tape.reshape(&dy, &apart);
+    Ok(vec![Some(Grad::Reshaped { value, shape }), None])
 }
 
 /// `dx` is the same triangle of `dy`.

@@ -336,12 +336,14 @@ impl Tape {
 
     /// The second output of a node of the forward graph, which is asked for where it was not.
     pub fn second_output(&mut self, node: &Node, dtype: DType, shape: &[usize]) -> Name {
-        if let Some(Some(name)) = node.outputs.get(1) {
+        // The node as it is now: a rule may be asked for one node several times.
+        let known = self.graph.nodes.iter().position(|n| n.outputs.first() == node.outputs.first());
+        let owner = known.and_then(|at| self.graph.nodes.get(at)).unwrap_or(node);
+        if let Some(Some(name)) = owner.outputs.get(1) {
             return name.clone();
         }
         let name = self.fresh("second");
-        let owner = self.graph.nodes.iter_mut().find(|n| n.outputs.first() == node.outputs.first());
-        if let Some(owner) = owner {
+        if let Some(owner) = known.and_then(|at| self.graph.nodes.get_mut(at)) {
             owner.outputs.resize(1, None);
             owner.outputs.push(Some(name.clone()));
         }

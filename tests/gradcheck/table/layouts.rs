@@ -75,7 +75,6 @@ pub fn cases() -> Vec<Case> {
             .weight("w", &[3, 4]),
         case("Mul", "a weight through a function of its own", "g = Tanh(w); y = Mul(x, g)")
             .act("x", &[2, 3])
-            .weight("w", &[3])
-            .mixes("the sum over the samples comes before the weight"),
+            .weight("w", &[3]),
     ]
 }

@@ -55,10 +55,46 @@ pub fn cases() -> Vec<Case> {
         .ints("s", &[0])
         .ints("e", &[1])
         .ints("f", &[4]),
+        matmul(
+            "two weights joined, moved and cut apart",
+            "c = Concat<axis=0>(v, w); t = Transpose<perm=[1,0]>(c); a = Slice(t, s, e, o); b = Slice(t, e, f, o); h = MatMul(x, a); g = Tanh(h); y = MatMul(g, b)",
+        )
+        .act("x", &[5, 4])
+        .weight("v", &[4, 4])
+        .weight("w", &[3, 4])
+        .ints("s", &[0])
+        .ints("e", &[4])
+        .ints("f", &[7])
+        .ints("o", &[1]),
         matmul("weight computed from a weight", "v = Tanh(w); y = MatMul(x, v)")
             .act("x", &[5, 4])
-            .weight("w", &[4, 3])
-            .mixes("the product over all rows comes before the weight"),
+            .weight("w", &[4, 3]),
+        matmul("weight as it is and computed from", "v = Tanh(w); h = MatMul(x, w); y = MatMul(h, v)")
+            .act("x", &[5, 4])
+            .weight("w", &[4, 4]),
+        matmul(
+            "a table of the places, computed in two layers, read twice",
+            "a = MatMul(p, u); b = Tanh(a); t = MatMul(b, w); h = Add(x, t); g = Tanh(h); y = Mul(g, t)",
+        )
+        .act("x", &[5, 3])
+        .weight("u", &[2, 4])
+        .weight("w", &[4, 3])
+        .constant(Sampler::Uniform(-1.0, 1.0), "p", &[5, 2]),
+        matmul(
+            "a table for each head, computed, added to all windows",
+            "a = Tanh(w); r = Reshape(x, s); h = Add(r, a); y = Tanh(h)",
+        )
+        .act("x", &[2, 6, 4])
+        .weight("w", &[3, 4])
+        .ints("s", &[-1, 2, 3, 4]),
+        matmul(
+            "a computed weight that some samples' axis is joined to",
+            "v = Tanh(w); n = Shape(x); f = Gather(n, zero); s = Concat<axis=0>(f, rest); c = Expand(v, s); h = Concat<axis=1>(c, x); y = Tanh(h)",
+        )
+        .act("x", &[4, 3])
+        .weight("w", &[1, 1, 3])
+        .ints("zero", &[0])
+        .ints("rest", &[1, 3]),
     ];
     cases.extend([
         matmul("weight on the left, samples in columns", "t = Transpose(x); y = MatMul(w, t)")

@@ -24,14 +24,12 @@ pub fn cases() -> Vec<Case> {
             .act("x", &[4])
             .weight_in(Sampler::Uniform(0.2, 0.3), "w", &[])
             .number("l", 4.0)
-            .number("e", 1.0)
-            .mixes("the sum over the samples comes before the weight"),
+            .number("e", 1.0),
         case("Range", "computed step", "a = Tanh(w); r = Range(b, l, a); t = Mul(x, r); y = Tanh(t)")
             .act("x", &[4])
             .weight_in(Sampler::Uniform(1.0, 1.1), "w", &[])
             .number("b", 0.0)
             .number("l", 2.9)
-            .mixes("the sum over the samples comes before the weight")
             .not_in_tract("tract divides by zero while it reads the graph"),
         case("CastLike", "to the type of another value", "c = Cast<to=1>(x); t = CastLike(c, x); y = Mul(t, t)")
             .act("x", &[3])

@@ -42,7 +42,6 @@ pub fn cases() -> Vec<Case> {
         .constant(POSITIVE, "m", &[3])
         .constant(POSITIVE, "v", &[3])
         .ints("r", &[5, 3])
-        .mixes("the gradient of a weight that is computed is summed over the samples")
         .not_in_tract("it knows no training mode"),
         batch("volumes", "<momentum=0.5,epsilon=0.01>", &[2, 2, 3, 2]),
         layer("last axis", "", &[3, 5], &[5]),

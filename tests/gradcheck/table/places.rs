@@ -85,6 +85,29 @@ pub fn cases() -> Vec<Case> {
         .ints("none", &[0])
         .ints("two", &[2])
         .mixes("coordinates may lead to other samples"),
+        case(
+            "GatherND",
+            "a place for each sample",
+            "s = Shape(x); b = Gather(s, zero); r = Range(zero, b, one); c = Unsqueeze(r, last); i = Concat<axis=-1>(c, j); e = GatherND(x, i); y = Mul(e, e)",
+        )
+        .act("x", &[4, 3])
+        .indices("j", &[1], 4)
+        .ints_shaped("zero", &[0], &[])
+        .ints_shaped("one", &[1], &[])
+        .ints("last", &[1])
+        .not_in_tract(NEGATIVE),
+        case(
+            "GatherND",
+            "an element for each sample",
+            "s = Shape(x); b = Gather(s, zero); r = Range(zero, b, one); c = Unsqueeze(r, last); i = Concat<axis=1>(c, j, k); e = GatherND(x, i); y = Mul(e, e)",
+        )
+        .act("x", &[4, 3])
+        .indices("j", &[1], 4)
+        .indices("k", &[1], 3)
+        .ints_shaped("zero", &[0], &[])
+        .ints_shaped("one", &[1], &[])
+        .ints("last", &[1])
+        .not_in_tract(NEGATIVE),
         scatter("places overwritten", "").opsets(ALL_BANDS),
         scatter("places overwritten, said so", ",reduction=\"none\"").opsets(&[16, 18]),
         combine("added", "add").opsets(&[16, 18]),

@@ -25,6 +25,12 @@ pub fn cases() -> Vec<Case> {
             .mixes("over the samples"),
         square("Tile", "two axes", "Tile(x, r)", &[2, 3]).ints("r", &[1, 2, 3]).opsets(EVERY),
         square("Tile", "an axis of length 1", "Tile(x, r)", &[1, 3]).ints("r", &[1, 4, 1]),
+        case("Tile", "a weight for each sample", "n = Shape(x); f = Gather(n, zero); r = Concat<axis=0>(f, ones); t = Tile(w, r); p = Reshape(x, s); h = Mul(p, t); y = Tanh(h)")
+            .act("x", &[2, 3])
+            .weight("w", &[2, 3])
+            .ints("zero", &[0])
+            .ints("ones", &[1])
+            .ints("s", &[-1, 3]),
         square("Tile", "the samples repeated", "Tile(x, r)", &[3])
             .ints("r", &[2, 1])
             .mixes("the axis of the samples grows"),
