@@ -7,7 +7,7 @@ use super::{Error, Opened};
 use crate::autograd::Reduction;
 use crate::data::DataSet;
 use crate::session::Runtime;
-use crate::validate::{Evaluator, Known, agrees};
+use crate::validate::{Comparison, Evaluator, Known, agrees};
 
 /// The threshold on the ratio of importance on the forget set to that on all data.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,26 +68,59 @@ pub(super) fn check_possible(job: &Forget, forget: &DataSet, other: Option<&Data
     }
 }
 
+/// An alpha, and those above it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Choice {
+    Given(f64),
+    /// One of a geometric grid, so many steps below its largest.
+    Searched {
+        highest: f64,
+        step: i32,
+    },
+}
+
+impl Choice {
+    pub fn alpha(self) -> f64 {
+        match self {
+            Choice::Given(alpha) => alpha,
+            Choice::Searched { highest, step } => highest / AUTO_STEP.powi(step),
+        }
+    }
+
+    /// The next one above, where this one was chosen by itself and does not keep the retained behaviour.
+    pub fn raised(self, retained: Option<&Comparison>) -> Option<Choice> {
+        let lost = retained.is_some_and(|found| found.top1_agreement < AUTO_AGREEMENT);
+        match self {
+            Choice::Searched { highest, step } if lost && step > 1 => {
+                Some(Choice::Searched { highest, step: step - 1 })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Finds the alpha of [`Alpha::Auto`] on a geometric grid: down from the largest in strides that double, as long as the
 /// behaviour is kept, then by bisection of the last one; a smaller alpha behind one that loses it is not looked for. This goes
-/// by some of the retained samples; what it finds is then raised until all of them agree.
+/// by some of the retained samples; where it is not to `settle` on one that all of them agree with, the caller
+/// [raises](Choice::raised) it as the checks of the new model tell.
 pub(super) fn search(
     opened: &Opened,
     measured: &Measured,
     lambda: f64,
     original: &mut Evaluator,
     kept: &mut Known,
+    settle: bool,
     runtime: &Runtime,
-) -> Result<f64, Error> {
+) -> Result<Choice, Error> {
     let samples = kept.data.len();
     let some = samples.div_ceil(AUTO_PART).max(original.batch);
     let mut undecided = kept.undecided(original, some)?;
     let highest = largest_ratio(&measured.forget, &measured.full).min(1e6);
     // From just below the largest ratio, where next to nothing is selected, down to 1.
     let steps = (highest.max(1.0).ln() / AUTO_STEP.ln()).ceil() as i32;
-    let at = |i: i32| highest / AUTO_STEP.powi(i);
-    let mut keeps = |i: i32, known: &mut Known| -> Result<bool, Error> {
-        let change = rewrite(opened, &measured.forget, &measured.full, at(i), lambda)?;
+    let mut keeps = |step: i32, known: &mut Known| -> Result<bool, Error> {
+        let alpha = Choice::Searched { highest, step }.alpha();
+        let change = rewrite(opened, &measured.forget, &measured.full, alpha, lambda)?;
         let mut after = Evaluator::new(&change.apply(&opened.graph), &known.data, runtime)?;
         Ok(agrees(original, known, &mut after, samples, AUTO_AGREEMENT)?)
     };
@@ -105,8 +138,26 @@ pub(super) fn search(
         let middle = (good + bad) / 2;
         if keeps(middle, &mut undecided)? { good = middle } else { bad = middle }
     }
-    while undecided.data.len() < samples && good > 1 && !keeps(good, kept)? {
+    while settle && undecided.data.len() < samples && good > 1 && !keeps(good, kept)? {
         good -= 1;
     }
-    Ok(at(good))
+    Ok(Choice::Searched { highest, step: good })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chosen_alpha_is_raised_while_retained_samples_change() {
+        let found = |top1_agreement| Comparison { top1_agreement, ..Comparison::default() };
+        let (lost, kept) = (found(0.989), found(0.99));
+        let chosen = Choice::Searched { highest: 8.0, step: 2 };
+        let raised = chosen.raised(Some(&lost)).unwrap();
+        assert_eq!(raised, Choice::Searched { highest: 8.0, step: 1 });
+        assert!((raised.alpha() / chosen.alpha() - AUTO_STEP).abs() < 1e-12);
+        assert_eq!(raised.raised(Some(&lost)), None, "the largest is the last");
+        assert_eq!([chosen.raised(Some(&kept)), chosen.raised(None)], [None, None]);
+        assert_eq!(Choice::Given(2.0).raised(Some(&lost)), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! The whole job: importance, dampening, validation, writing.
 
-use super::alpha::{self, Alpha};
+use super::alpha::{self, Alpha, Choice};
 use super::effect::measure_effect;
 use super::finish::{Draft, Outcome, Target, finish};
 use super::rewrite::{largest_ratio, rewrite};
@@ -44,27 +44,35 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
     let some = |set| Known::some(set, most, others.as_ref(), &original);
     let mut other = sources.other.as_ref().map(some).transpose()?;
 
-    let alpha = match (job.alpha, &mut other) {
-        (Alpha::Value(alpha), _) => alpha,
+    let mut choice = match (job.alpha, &mut other) {
+        (Alpha::Value(alpha), _) => Choice::Given(alpha),
         (Alpha::Auto, kept) => {
             observer.stage("choosing alpha", 0);
             let kept = kept.as_mut().unwrap_or(&mut forget_set);
-            alpha::search(opened, &measured, job.lambda, &mut original, kept, &runtime)?
+            let settle = sources.retained().is_none();
+            alpha::search(opened, &measured, job.lambda, &mut original, kept, settle, &runtime)?
         }
     };
-    let mut change = rewrite(opened, &measured.forget, &measured.full, alpha, job.lambda)?;
-    if change.selected == 0 {
-        return Err(Error::NothingSelected { alpha, largest: largest_ratio(&measured.forget, &measured.full) });
-    }
     observer.stage("validating", 0);
+    let (mut change, spliced, mut verified) = loop {
+        let alpha = choice.alpha();
+        let change = rewrite(opened, &measured.forget, &measured.full, alpha, job.lambda)?;
+        if change.selected == 0 {
+            return Err(Error::NothingSelected { alpha, largest: largest_ratio(&measured.forget, &measured.full) });
+        }
+        let spliced = splice(&opened.model, &change.tensors)?;
+        let trial = tempfile::tempdir().map_err(Error::Temporary)?;
+        let candidate = trial.path().join("model.onnx");
+        write_all(&spliced.files(&opened.model, &candidate)?)?;
+        let retain = other.as_mut().filter(|_| sources.retained().is_some());
+        let held = Original { opened, model: &mut original, forget: &mut forget_set, retain };
+        let verified = verify(held, &candidate, common, &job.checks, &runtime)?;
+        match choice.raised(verified.validation.retain.as_ref()) {
+            Some(next) => choice = next,
+            None => break (change, spliced, verified),
+        }
+    };
     measure_effect(&opened.graph, &mut change, &sources.forget, &runtime)?;
-    let spliced = splice(&opened.model, &change.tensors)?;
-    let trial = tempfile::tempdir().map_err(Error::Temporary)?;
-    let candidate = trial.path().join("model.onnx");
-    write_all(&spliced.files(&opened.model, &candidate)?)?;
-    let retained = other.as_mut().filter(|_| sources.retained().is_some());
-    let original = Original { opened, model: &mut original, forget: &mut forget_set, retain: retained };
-    let mut verified = verify(original, &candidate, common, &job.checks, &runtime)?;
     verified.warnings.iter().for_each(|w| observer.warning(w));
     tell_fallback(&runtime, observer);
     let mut warnings = runtime.warnings();
@@ -74,7 +82,7 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
         runtime: Some(runtime.info()),
         inputs: sources.inputs.clone(),
         settings: sources.settings(&job.settings, &measured, common),
-        alpha,
+        alpha: choice.alpha(),
         alpha_auto: job.alpha == Alpha::Auto,
         lambda: job.lambda,
         validation: verified.validation,
