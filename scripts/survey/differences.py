@@ -83,24 +83,31 @@ class Differences:
             slope = float(np.abs(above - below).sum()) / width
             yield slope, ROUNDING * float(np.abs(above).sum()) / width
 
-    def directional(self, gradient: Path) -> float:
-        """How far the gradient graph is from differences along a random direction in all tensors at once, relative
-        to what the directional derivative is of the order of; the best of several steps."""
+    def gradients(self, graph: Path, single: bool, optimised: bool = True) -> list[dict[str, np.ndarray]]:
+        """What a gradient graph gives for each tensor; sample by sample, where it is asked for or the batch is fixed."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(gradient, options, ["CPUExecutionProvider"])
+        if not optimised:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
         outputs = [f"{name}.grad" for name in self.values]
         given = {each.name: each.shape for each in session.get_inputs()}
         fixed = next((shape[0] for shape in given.values() if shape and isinstance(shape[0], int)), None)
         data = {key: np.concatenate([batch[key] for batch in self.batches]) for key in given}
-        runs = [session.run(outputs, batch) for batch in self.cut(data, len(next(iter(data.values()))), fixed)]
+        batches = self.cut(data, len(next(iter(data.values()))), 1 if single else fixed)
+        return [dict(zip(self.values, session.run(outputs, batch))) for batch in batches]
+
+    def directional(self, gradient: Path) -> float:
+        """How far the gradient graph is from differences along a random direction in all tensors at once, relative
+        to what the directional derivative is of the order of; the best of several steps."""
+        runs = self.gradients(gradient, single=False)
         random = np.random.default_rng(1)
         parts, direction = [], {}
-        for index, (name, value) in enumerate(self.values.items()):
+        for name, value in self.values.items():
             size = float(np.sqrt(np.mean(np.square(value.astype(np.float64))))) or 1.0
             direction[name] = random.standard_normal(value.shape) * size
-            slope = np.mean([run[index].astype(np.float64) for run in runs], 0)
+            slope = np.mean([run[name].astype(np.float64) for run in runs], 0)
             parts.append((slope * direction[name]).reshape(-1))
         products = np.concatenate(parts)
         scale = max(abs(products.sum()), float(np.sqrt(np.square(products).sum())), 1e-30)

@@ -141,6 +141,8 @@ def lead(image: Tensor, shape: torch.Size, kernel, stride=None, padding=0, *_, *
     # As much behind as windows that begin inside may reach.
     wide = F.pad(image, (pads[1], pads[1] + size[1] + step[1], pads[0], pads[0] + size[0] + step[0]), value=-torch.inf)
     windows = wide.unfold(1, size[0], step[0]).unfold(2, size[1], step[1])[:, : shape[0], : shape[1]]
+    if size == (1, 1):
+        return torch.full(windows.shape[:3], torch.inf)
     first, second = windows.flatten(3).topk(2).values.unbind(3)
     return first - second
 
