@@ -7,7 +7,7 @@ use super::{Error, Opened};
 use crate::autograd::Reduction;
 use crate::data::DataSet;
 use crate::session::Runtime;
-use crate::validate::{Comparison, Evaluator, Known, agrees};
+use crate::validate::{Evaluator, Known, agrees};
 
 /// The threshold on the ratio of importance on the forget set to that on all data.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,96 +68,75 @@ pub(super) fn check_possible(job: &Forget, forget: &DataSet, other: Option<&Data
     }
 }
 
-/// An alpha, and those above it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Choice {
-    Given(f64),
-    /// One of a geometric grid, so many steps below its largest.
-    Searched {
-        highest: f64,
-        step: i32,
-    },
-}
-
-impl Choice {
-    pub fn alpha(self) -> f64 {
-        match self {
-            Choice::Given(alpha) => alpha,
-            Choice::Searched { highest, step } => highest / AUTO_STEP.powi(step),
-        }
-    }
-
-    /// The next one above, where this one was chosen by itself and does not keep the retained behaviour.
-    pub fn raised(self, retained: Option<&Comparison>) -> Option<Choice> {
-        let lost = retained.is_some_and(|found| found.top1_agreement < AUTO_AGREEMENT);
-        match self {
-            Choice::Searched { highest, step } if lost && step > 1 => {
-                Some(Choice::Searched { highest, step: step - 1 })
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Finds the alpha of [`Alpha::Auto`] on a geometric grid: down from the largest in strides that double, as long as the
-/// behaviour is kept, then by bisection of the last one; a smaller alpha behind one that loses it is not looked for. This goes
-/// by some of the retained samples; where it is not to `settle` on one that all of them agree with, the caller
-/// [raises](Choice::raised) it as the checks of the new model tell.
-pub(super) fn search(
-    opened: &Opened,
-    measured: &Measured,
+/// The search for the alpha of [`Alpha::Auto`] on a geometric grid, from just below the largest ratio, where next to
+/// nothing is selected, down to 1. Where one alpha loses the retained behaviour, smaller ones are not looked at.
+pub(super) struct Search<'a> {
+    opened: &'a Opened,
+    measured: &'a Measured,
     lambda: f64,
-    original: &mut Evaluator,
-    kept: &mut Known,
-    settle: bool,
-    runtime: &Runtime,
-) -> Result<Choice, Error> {
-    let samples = kept.data.len();
-    let some = samples.div_ceil(AUTO_PART).max(original.batch);
-    let mut undecided = kept.undecided(original, some)?;
-    let highest = largest_ratio(&measured.forget, &measured.full).min(1e6);
-    // From just below the largest ratio, where next to nothing is selected, down to 1.
-    let steps = (highest.max(1.0).ln() / AUTO_STEP.ln()).ceil() as i32;
-    let mut keeps = |step: i32, known: &mut Known| -> Result<bool, Error> {
-        let alpha = Choice::Searched { highest, step }.alpha();
-        let change = rewrite(opened, &measured.forget, &measured.full, alpha, lambda)?;
+    runtime: &'a Runtime,
+    highest: f64,
+}
+
+impl<'a> Search<'a> {
+    pub fn new(opened: &'a Opened, measured: &'a Measured, lambda: f64, runtime: &'a Runtime) -> Search<'a> {
+        let highest = largest_ratio(&measured.forget, &measured.full).min(1e6);
+        Search { opened, measured, lambda, runtime, highest }
+    }
+
+    /// The alpha so many steps down.
+    pub fn alpha(&self, step: i32) -> f64 {
+        self.highest / AUTO_STEP.powi(step)
+    }
+
+    /// The lowest step at which the behaviour is kept as far as those samples tell that the original is least decided
+    /// on: down in strides that double, then by bisection of the last one.
+    pub fn on_undecided(&self, original: &mut Evaluator, kept: &mut Known) -> Result<i32, Error> {
+        let samples = kept.data.len();
+        let mut some = kept.undecided(original, samples.div_ceil(AUTO_PART).max(original.batch))?;
+        let steps = (self.highest.max(1.0).ln() / AUTO_STEP.ln()).ceil() as i32;
+        let (mut good, mut bad, mut stride) = (1, steps.max(1) + 1, AUTO_STRIDE);
+        while good + stride < bad {
+            if self.keeps(good + stride, original, &mut some, samples)? {
+                good += stride
+            } else {
+                bad = good + stride
+            }
+            stride *= 2;
+        }
+        self.between(good, bad, original, &mut some, samples)
+    }
+
+    /// The lowest step from `step` up at which the behaviour is kept on all samples: itself, or by bisection.
+    pub fn on_all(&self, step: i32, original: &mut Evaluator, kept: &mut Known) -> Result<i32, Error> {
+        let samples = kept.data.len();
+        match self.keeps(step, original, kept, samples)? {
+            true => Ok(step),
+            false => self.between(1, step, original, kept, samples),
+        }
+    }
+
+    /// The lowest step above `bad`, by bisection from `good` on.
+    fn between(
+        &self,
+        mut good: i32,
+        mut bad: i32,
+        original: &mut Evaluator,
+        known: &mut Known,
+        samples: usize,
+    ) -> Result<i32, Error> {
+        while bad - good > 1 {
+            let middle = (good + bad) / 2;
+            if self.keeps(middle, original, known, samples)? { good = middle } else { bad = middle }
+        }
+        Ok(good)
+    }
+
+    /// Whether the behaviour is kept among `samples` samples, if those beside the known ones do not change.
+    fn keeps(&self, step: i32, original: &mut Evaluator, known: &mut Known, samples: usize) -> Result<bool, Error> {
+        let Search { opened, measured, lambda, runtime, .. } = *self;
+        let change = rewrite(opened, &measured.forget, &measured.full, self.alpha(step), lambda)?;
         let mut after = Evaluator::new(&change.apply(&opened.graph), &known.data, runtime)?;
         Ok(agrees(original, known, &mut after, samples, AUTO_AGREEMENT)?)
-    };
-    let (mut good, mut bad) = (1, steps.max(1) + 1);
-    let mut stride = AUTO_STRIDE;
-    while good + stride < bad {
-        if keeps(good + stride, &mut undecided)? {
-            good += stride
-        } else {
-            bad = good + stride
-        }
-        stride *= 2;
-    }
-    while bad - good > 1 {
-        let middle = (good + bad) / 2;
-        if keeps(middle, &mut undecided)? { good = middle } else { bad = middle }
-    }
-    while settle && undecided.data.len() < samples && good > 1 && !keeps(good, kept)? {
-        good -= 1;
-    }
-    Ok(Choice::Searched { highest, step: good })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chosen_alpha_is_raised_while_retained_samples_change() {
-        let found = |top1_agreement| Comparison { top1_agreement, ..Comparison::default() };
-        let (lost, kept) = (found(0.989), found(0.99));
-        let chosen = Choice::Searched { highest: 8.0, step: 2 };
-        let raised = chosen.raised(Some(&lost)).unwrap();
-        assert_eq!(raised, Choice::Searched { highest: 8.0, step: 1 });
-        assert!((raised.alpha() / chosen.alpha() - AUTO_STEP).abs() < 1e-12);
-        assert_eq!(raised.raised(Some(&lost)), None, "the largest is the last");
-        assert_eq!([chosen.raised(Some(&kept)), chosen.raised(None)], [None, None]);
-        assert_eq!(Choice::Given(2.0).raised(Some(&lost)), None);
     }
 }

@@ -1,15 +1,16 @@
 //! The whole job: importance, dampening, validation, writing.
 
-use super::alpha::{self, Alpha, Choice};
+use super::alpha::{self, AUTO_AGREEMENT, Alpha, Search};
 use super::effect::measure_effect;
 use super::finish::{Draft, Outcome, Target, finish};
 use super::rewrite::{largest_ratio, rewrite};
-use super::sources::{Reference, Sources};
-use super::verify::{CHECKED_SAMPLES, Checks, Original, verify};
-use super::{Common, Error, Observer, runtime, tell_fallback};
+use super::sources::{Measured, Reference, Sources};
+use super::verify::{CHECKED_SAMPLES, Checks, Original, Verification, verify};
+use super::{Common, Error, Observer, Rewrite, runtime, tell_fallback};
 use crate::importance::Settings;
+use crate::session::Runtime;
 use crate::validate::{Evaluator, Known};
-use crate::write::{splice, write_all};
+use crate::write::{Spliced, splice, write_all};
 use std::path::PathBuf;
 
 /// What to forget, from what, and how.
@@ -44,34 +45,34 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
     let some = |set| Known::some(set, most, others.as_ref(), &original);
     let mut other = sources.other.as_ref().map(some).transpose()?;
 
-    let mut choice = match (job.alpha, &mut other) {
-        (Alpha::Value(alpha), _) => Choice::Given(alpha),
-        (Alpha::Auto, kept) => {
+    let search = Search::new(opened, &measured, job.lambda, &runtime);
+    let (mut alpha, searched) = match job.alpha {
+        Alpha::Value(alpha) => (alpha, None),
+        Alpha::Auto => {
             observer.stage("choosing alpha", 0);
-            let kept = kept.as_mut().unwrap_or(&mut forget_set);
-            let settle = sources.retained().is_none();
-            alpha::search(opened, &measured, job.lambda, &mut original, kept, settle, &runtime)?
+            let kept = other.as_mut().unwrap_or(&mut forget_set);
+            let mut step = search.on_undecided(&mut original, kept)?;
+            // Retained samples are all looked at when the new model is checked.
+            if sources.retained().is_none() {
+                step = search.on_all(step, &mut original, kept)?;
+            }
+            (search.alpha(step), Some(step))
         }
     };
     observer.stage("validating", 0);
-    let (mut change, spliced, mut verified) = loop {
-        let alpha = choice.alpha();
-        let change = rewrite(opened, &measured.forget, &measured.full, alpha, job.lambda)?;
-        if change.selected == 0 {
-            return Err(Error::NothingSelected { alpha, largest: largest_ratio(&measured.forget, &measured.full) });
-        }
-        let spliced = splice(&opened.model, &change.tensors)?;
-        let trial = tempfile::tempdir().map_err(Error::Temporary)?;
-        let candidate = trial.path().join("model.onnx");
-        write_all(&spliced.files(&opened.model, &candidate)?)?;
-        let retain = other.as_mut().filter(|_| sources.retained().is_some());
-        let held = Original { opened, model: &mut original, forget: &mut forget_set, retain };
-        let verified = verify(held, &candidate, common, &job.checks, &runtime)?;
-        match choice.raised(verified.validation.retain.as_ref()) {
-            Some(next) => choice = next,
-            None => break (change, spliced, verified),
-        }
+    let made = |alpha, model: &mut _, forget: &mut _, other: Option<&mut _>| {
+        let retain = other.filter(|_| sources.retained().is_some());
+        candidate(job, common, &measured, alpha, Original { opened, model, forget, retain }, &runtime)
     };
+    let (mut change, mut spliced, mut verified) = made(alpha, &mut original, &mut forget_set, other.as_mut())?;
+    if let (Some(kept), Some(step @ 2..)) = (&mut other, searched)
+        && verified.agreement() < AUTO_AGREEMENT
+    {
+        observer.stage("choosing alpha", 0);
+        alpha = search.alpha(search.on_all(step, &mut original, kept)?);
+        observer.stage("validating", 0);
+        (change, spliced, verified) = made(alpha, &mut original, &mut forget_set, other.as_mut())?;
+    }
     measure_effect(&opened.graph, &mut change, &sources.forget, &runtime)?;
     verified.warnings.iter().for_each(|w| observer.warning(w));
     tell_fallback(&runtime, observer);
@@ -82,11 +83,33 @@ pub fn forget(job: &Forget, common: &Common, observer: &mut dyn Observer) -> Res
         runtime: Some(runtime.info()),
         inputs: sources.inputs.clone(),
         settings: sources.settings(&job.settings, &measured, common),
-        alpha: choice.alpha(),
-        alpha_auto: job.alpha == Alpha::Auto,
+        alpha,
+        alpha_auto: searched.is_some(),
         lambda: job.lambda,
         validation: verified.validation,
         warnings,
     };
     finish(draft, change, verified.guards, &opened.model, &spliced, &job.target)
+}
+
+/// A new model for an alpha, held against the original in a place of its own.
+fn candidate(
+    job: &Forget,
+    common: &Common,
+    measured: &Measured,
+    alpha: f64,
+    original: Original,
+    runtime: &Runtime,
+) -> Result<(Rewrite, Spliced, Verification), Error> {
+    let opened = original.opened;
+    let change = rewrite(opened, &measured.forget, &measured.full, alpha, job.lambda)?;
+    if change.selected == 0 {
+        return Err(Error::NothingSelected { alpha, largest: largest_ratio(&measured.forget, &measured.full) });
+    }
+    let spliced = splice(&opened.model, &change.tensors)?;
+    let trial = tempfile::tempdir().map_err(Error::Temporary)?;
+    let path = trial.path().join("model.onnx");
+    write_all(&spliced.files(&opened.model, &path)?)?;
+    let verified = verify(original, &path, common, &job.checks, runtime)?;
+    Ok((change, spliced, verified))
 }

@@ -48,6 +48,13 @@ pub struct Verification {
     pub warnings: Vec<String>,
 }
 
+impl Verification {
+    /// Top-1 agreement on the retained samples; 1 where there are none.
+    pub(super) fn agreement(&self) -> f64 {
+        self.validation.retain.as_ref().map_or(1.0, |found| found.top1_agreement)
+    }
+}
+
 /// Compares two model files on data and checks the guards that need no knowledge of how the new one was made.
 ///
 /// # Errors
