@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -95,8 +96,8 @@ def kernels() -> str:
         operations = json.loads(path.read_text())["throughput"]["Elements"]
         nanoseconds = json.loads(path.with_name("estimates.json").read_text())["median"]["point_estimate"]
         found[json.loads(path.read_text())["function_id"]] = (nanoseconds / 1e6, operations / nanoseconds)
-    rates = [rate for _, rate in found.values()]
-    rows = [[name, f"{ms:.2f}", f"{rate:.1f}", f"{rate / rates[0]:.2f}"] for name, (ms, rate) in found.items()]
+    product = next((rate for name, (_, rate) in found.items() if name.startswith("product")), math.nan)
+    rows = [[name, f"{ms:.2f}", f"{rate:.1f}", f"{rate / product:.2f}"] for name, (ms, rate) in found.items()]
     return table(["layer", "ms for 4 samples", "GFLOP/s", "of the product's rate"], rows) if rows else ""
 
 
