@@ -76,7 +76,8 @@ fn only(tape: &Tape, value: &Name, blend: &Blend, numbered: &[&Name]) -> Option<
     let positions = positions.collect::<Option<Arc<[usize]>>>()?;
     let parameter = Name::clone(numbered.get(number)?);
     let (from, to) = (tape.shape(&parameter), tape.shape(value));
-    Some((parameter, vec![View::Pick { from, to, positions }]))
+    let whole = positions.iter().copied().eq(0..from.iter().product());
+    Some((parameter, vec![if whole { View::Reshape { from, to } } else { View::Pick { from, to, positions } }]))
 }
 
 /// The outputs of a node that only moves or picks the elements of its first input, each with its step.

@@ -66,6 +66,16 @@ pub fn cases() -> Vec<Case> {
         .ints("e", &[4])
         .ints("f", &[7])
         .ints("o", &[1]),
+        matmul(
+            "two weights joined and taken apart as they were",
+            "c = Concat<axis=0>(v, w); a = Slice(c, s, e, s); b = Slice(c, e, f, s); h = MatMul(x, a); y = MatMul(h, b)",
+        )
+        .act("x", &[5, 4])
+        .weight("v", &[4, 3])
+        .weight("w", &[3, 3])
+        .ints("s", &[0])
+        .ints("e", &[4])
+        .ints("f", &[7]),
         matmul("weight computed from a weight", "v = Tanh(w); y = MatMul(x, v)")
             .act("x", &[5, 4])
             .weight("w", &[4, 3]),
