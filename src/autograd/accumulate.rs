@@ -133,7 +133,7 @@ fn together(tape: &mut Tape, weight: &Weight, dtype: DType) -> Option<Name> {
 }
 
 /// The sum of what there is so far and one more.
-fn plus(tape: &mut Tape, total: Option<Name>, next: Name) -> Name {
+pub(super) fn plus(tape: &mut Tape, total: Option<Name>, next: Name) -> Name {
     total.map_or(next.clone(), |total| tape.add(&total, &next))
 }
 
@@ -160,8 +160,8 @@ fn add_rows(tape: &mut Tape, before: &Name, [indices, dy]: [&Name; 2], power: Po
     tape.reshape(&sum, &full)
 }
 
-/// `[samples, …]` in the shape of the weight.
-fn shaped(tape: &mut Tape, gradients: &Name, shape: &[usize]) -> Name {
+/// `[samples, …]` in the shape of what the gradients are of.
+pub(super) fn shaped(tape: &mut Tape, gradients: &Name, shape: &[usize]) -> Name {
     let samples = tape.shape(gradients)[0];
     tape.reshape(gradients, &[&[samples], shape].concat())
 }

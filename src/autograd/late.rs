@@ -4,6 +4,7 @@
 //! The gradient of such a value is a contraction, as a weight's is. It is built for each sample, and each sample's goes
 //! on to the weights as in a batch of one.
 
+use super::accumulate::{plus, shaped};
 use super::apart::Apart;
 use super::driver::{Driver, broadcast_axes};
 use super::parts::Part;
@@ -33,14 +34,12 @@ impl Driver {
             return false;
         }
         let axis = |value: &Name| facts.sample_axis(value).map(|found| found.axis);
+        let summed =
+            |dy: &Name, to: &[usize]| axis(dy).is_some_and(|axis| broadcast_axes(facts.shape(dy), to).contains(&axis));
         match grad {
             Grad::Placed { .. } => false,
-            Grad::Value(dy) => {
-                axis(dy).is_some_and(|axis| broadcast_axes(facts.shape(dy), facts.shape(value)).contains(&axis))
-            }
-            Grad::Reshaped { value: dy, shape } => {
-                axis(dy).is_some_and(|axis| broadcast_axes(facts.shape(dy), shape).contains(&axis))
-            }
+            Grad::Value(dy) => summed(dy, facts.shape(value)),
+            Grad::Reshaped { value: dy, shape } => summed(dy, shape),
             Grad::Product { left, right } => {
                 let row = |value: &Name| axis(value).is_some_and(|axis| axis + 1 < facts.shape(value).len());
                 row(left) || row(right)
@@ -118,8 +117,8 @@ impl Driver {
             let mut total: Option<Name> = None;
             for contraction in &contractions {
                 let own = Apart::new(tape, contraction, dtype)?.gradients(tape, 0..batch);
-                let own = tape.reshape(&own, &[&[batch], &shape[..]].concat());
-                total = Some(total.map_or(own.clone(), |total| tape.add(&total, &own)));
+                let own = shaped(tape, &own, &shape);
+                total = Some(plus(tape, total, own));
             }
             gradients.extend(total.map(|total| (value, total)));
         }

@@ -9,10 +9,8 @@ use crate::tensor::Tensor;
 pub(crate) fn gather(node: &Node, tape: &mut Tape) -> Values {
     let (x, indices) = (node.required(0)?, node.required(1)?);
     let given = node.int("batch_dims").unwrap_or(0).max(0) as usize;
-    let (batch, indices) = match own_rows(tape, x, indices) {
-        Some(rest) if given == 0 => (1, rest),
-        _ => (given, indices.clone()),
-    };
+    let rest = if given == 0 { own_rows(tape, x, indices) } else { None };
+    let (batch, indices) = rest.map_or((given, indices.clone()), |rest| (1, rest));
     let merged = Merged::new(node, tape, x, &indices, batch)?;
     let to = tape.shape(node.output()?);
     if batch == 0 {
@@ -37,13 +35,14 @@ pub(crate) fn gather(node: &Node, tape: &mut Tape) -> Values {
 /// The other coordinates where the first one is the number of the row of indices that it stands in, as in
 /// `x[arange(n), places]`: the first axis is then a batch axis.
 fn own_rows(tape: &mut Tape, x: &Name, indices: &Name) -> Option<Name> {
-    let shape = tape.shape(indices);
+    let [rows, _] = tape.shape(indices)[..] else { return None };
     let join = tape.graph.nodes.iter().rev().find(|n| n.outputs.contains(&Some(indices.clone())))?;
-    let along_last = join.op == "Concat" && join.axis("axis", 0, shape.len()).ok()? + 1 == shape.len();
+    if join.op != "Concat" || join.axis("axis", 0, 2).ok()? != 1 || tape.shape(x).first() != Some(&rows) {
+        return None;
+    }
     let parts = join.inputs.iter().flatten().cloned().collect::<Vec<_>>();
-    let first = tape.constant_value(parts.first()?)?;
-    let numbered = first.to_i64()?.into_iter().eq(0..shape[0] as i64);
-    if !along_last || !numbered || parts.len() < 2 || shape.len() != 2 || tape.shape(x)[0] != shape[0] {
+    let numbered = tape.constant_value(parts.first()?)?.to_i64()?.into_iter().eq(0..rows as i64);
+    if !numbered || parts.len() < 2 {
         return None;
     }
     Some(tape.concat(&parts[1..].iter().collect::<Vec<_>>(), 1))
