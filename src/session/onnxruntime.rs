@@ -232,7 +232,8 @@ fn environment(options: &RuntimeOptions) -> Result<(ort::environment::Environmen
     };
     let fail = |reason: String| SessionError::Library { path: library.clone(), reason };
     let builder = ort::init_from(&library).map_err(|e| fail(e.to_string()))?;
-    let environment = builder.with_name("onnx-unlearn").build().map_err(|e| fail(e.to_string()))?;
+    let builder = builder.with_name("onnx-unlearn").with_telemetry(false);
+    let environment = builder.build().map_err(|e| fail(e.to_string()))?;
     environment.set_log_level(ort::logging::LogLevel::Error);
     *shared = Some((environment.clone(), library.clone()));
     Ok((environment, library))

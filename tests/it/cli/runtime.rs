@@ -152,3 +152,19 @@ fn a_wheel_with_another_hash_is_not_installed() {
     let usage = home.run("runtime install --cuda 11 --to here");
     assert!(usage.code == 2 && usage.err.contains("13 or 12"), "{usage:?}");
 }
+
+/// ONNX Runtime's released libraries keep a number of the device and what they tell their maker in the user's folders.
+#[test]
+fn nobody_is_told_of_a_run() {
+    let home = Home::small();
+    std::fs::create_dir(home.path("user")).unwrap();
+    let mut command = home.command("importance m.onnx --data f.npy --runtime onnxruntime -o profile");
+    // Under continuous integration the library keeps quiet by itself.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name != "PATH") {
+        command.env_remove(name);
+    }
+    let found = ran(command.env("HOME", home.path("user")));
+    assert_eq!(found.code, 0, "{found:?}");
+    let left: Vec<_> = std::fs::read_dir(home.path("user")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
