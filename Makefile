@@ -93,6 +93,7 @@ survey: runtime $(SURVEY)/installed
 	  OMP_NUM_THREADS=1 $(SURVEY)/bin/python -W ignore scripts/survey/export.py $$source || exit 1; \
 	done
 	OMP_NUM_THREADS=1 $(SURVEY)/bin/python scripts/survey/check.py
+	ONNX_UNLEARN_RUNTIME=$(RUNTIME) $(CARGO) run --release --locked --example cost -- target/survey/*/*/*/model.onnx > target/survey/nodes.tsv
 	$(SURVEY)/bin/python scripts/survey/table.py
 
 bench: runtime venv

@@ -14,6 +14,7 @@ AGREES = 1e-2
 FEWER = 0.95
 TIMES = 4.0
 """As many times the forward nodes the backward ones may be."""
+NODES = RESULTS / "nodes.tsv"
 HEADER = "source | model | exporter | opset | batch | nodes | forward | backward | weights | compared | verdict | worst error | directional | seconds"
 
 TEXT = """# Real exports
@@ -171,13 +172,29 @@ def label(row: Row) -> str:
     return f"{row.source}, {row.exported['name']}, {row.exported['exporter']}"
 
 
+def of_importance() -> list[str]:
+    """What `cost` counted in the graphs that importance is computed with."""
+    if not NODES.exists():
+        return []
+    counted = [line.split("\t") for line in NODES.read_text().splitlines()]
+    times = sorted((int(backward) / int(forward), Path(path).relative_to("target/survey")) for backward, forward, path in counted)
+    (most, path), (median, _) = times[-1], times[len(times) // 2]
+    over = sum(ratio > TIMES for ratio, _ in times)
+    return [
+        "The graph that importance is computed with ends at what the gradients of weights are contracted from. Of "
+        f"{len(times)} such graphs {over} have more than {TIMES:.0f} backward nodes for each forward one: the median is "
+        f"{median:.1f}, the most {most:.2f} ({path.parent})."
+    ]
+
+
 def lists(found: list[Row]) -> list[str]:
     """What is to be said of single exports."""
     built, more = [row for row in found if row.times], [row for row in found if row.times > TIMES]
     parts = [
         f"Of {len(built)} gradient graphs {len(more)} have more than {TIMES:.0f} backward nodes for each forward one"
         + (": " + ", ".join(f"{label(row)} ({row.times:.1f})" for row in sorted(more, key=lambda row: row.times)) if more else "")
-        + ". (The graph that importance is computed with has no nodes for weights.)"
+        + ".",
+        *of_importance(),
     ]
     refused = [f"- {label(r)}: {reason(r.checked['gradient_refused'])}" for r in found if "gradient_refused" in r.checked]
     if refused:

@@ -1,6 +1,7 @@
 //! Activation functions with curved parts, and those made of straight ones.
 
 use super::{Grad, GradError, Name, Node, Tape, first};
+use crate::graph::attribute;
 use crate::tensor::DType;
 
 type Grads = Result<Vec<Option<Grad>>, GradError>;
@@ -109,13 +110,14 @@ pub(super) fn hard_sigmoid(node: &Node, grads: &[Option<Name>], tape: &mut Tape)
 pub(super) fn hard_swish(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let dy = first(node, grads)?;
     let x = node.required(0)?;
-    let third = tape.scale(x, 1.0 / 3.0);
-    let mut slope = tape.shift(&third, 0.5);
-    for (op, bound, outside) in [("Greater", -3.0, 0.0), ("Less", 3.0, 1.0)] {
-        let inside = tape.compare_with(op, x, bound);
-        let outside = tape.scalar(x, outside);
-        slope = tape.select(&inside, &slope, &outside);
-    }
+    // Three times the slope: x + 3/2, cut to zero where that is at most -3/2, and 3 from 3 on.
+    let line = tape.shift(x, 1.5);
+    let kind = (tape.dtype(x), tape.shape(x));
+    let risen = tape.node("ThresholdedRelu", &[&line], vec![attribute("alpha", -1.5f32)], kind);
+    let below = tape.compare_with("Less", x, 3.0);
+    let full = tape.scalar(x, 3.0);
+    let thrice = tape.select(&below, &risen, &full);
+    let slope = tape.scale(&thrice, 1.0 / 3.0);
     times(tape, &dy, &slope)
 }
 
