@@ -5,6 +5,9 @@
 //! has one small rule below. What no rule proves is [`Layout::Mixed`].
 
 pub mod axes;
+mod bounds;
+
+pub use bounds::Bounds;
 
 use crate::graph::{Name, Node, normalise};
 use crate::session::Kinds;
@@ -40,6 +43,8 @@ pub struct Facts {
     pub kinds: Kinds,
     pub layouts: BTreeMap<Name, Layout>,
     pub constants: BTreeMap<Name, Arc<Tensor>>,
+    /// Of integers that depend on data, as far as something tells.
+    pub bounds: BTreeMap<Name, Bounds>,
 }
 
 /// Number of elements between neighbours along `axis`.
@@ -279,7 +284,8 @@ pub fn slice(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
     (out[found.axis] == shape[found.axis] && step > 0).then_some(found)
 }
 
-/// Entries are picked along an axis of shared data by the samples' indices, or of the samples' data by shared indices.
+/// Entries are picked along an axis of shared data by the samples' indices, of the samples' data by shared indices, or
+/// by each sample from its own.
 pub fn gather(node: &Node, facts: &Facts, _out: &[usize]) -> Option<SampleAxis> {
     let (data, indices) = (node.input(0)?, node.input(1)?);
     let picked = node.axis("axis", 0, facts.shape(data).len()).ok()?;
@@ -297,6 +303,7 @@ pub fn gather(node: &Node, facts: &Facts, _out: &[usize]) -> Option<SampleAxis> 
             let found = facts.sample_axis(indices)?;
             Some(SampleAxis { axis: found.axis + picked, ..found })
         }
+        _ if picked == 0 => facts.own_entries(data, indices).map(|(found, _)| found),
         _ => None,
     }
 }

@@ -139,6 +139,7 @@ impl Tape {
             let layout = self.facts.propagate(node, output, rule);
             self.facts.layouts.insert(output.clone(), layout);
         }
+        self.facts.note_bounds(node);
     }
 
     pub fn shape(&self, value: &Name) -> Vec<usize> {

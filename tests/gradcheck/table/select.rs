@@ -11,6 +11,20 @@ fn slice(what: &str, starts: &[i64], ends: &[i64], axes: &[i64], steps: &[i64]) 
         .ints("steps", steps)
 }
 
+/// Rows picked by number from those of all samples: `p` in its own sample, whose rows begin at its number times `step`.
+fn numbered(what: &str, place: &str, step: i64) -> Case {
+    let nodes = format!(
+        "s = Shape(x); b = Gather(s, zero); r = Range(zero, b, one); o = Mul(r, step); {place}; i = Add(p, o); \
+         f = Reshape(x, flat); e = Gather(f, i); y = Mul(e, e)"
+    );
+    case("Gather", what, nodes)
+        .act("x", &[4, 3])
+        .ints_shaped("zero", &[0], &[])
+        .ints_shaped("one", &[1], &[])
+        .ints_shaped("step", &[step], &[])
+        .ints("flat", &[-1, 3])
+}
+
 pub fn cases() -> Vec<Case> {
     let (low, high) = (i64::MIN, i64::MAX);
     vec![
@@ -86,6 +100,15 @@ pub fn cases() -> Vec<Case> {
             .act("x", &[3, 2])
             .weight("w", &[4, 2])
             .ints("i", &[0, 2, 2]),
+        numbered("an entry of each sample by its number in all", "p = ArgMax<axis=1,keepdims=0>(m)", 4).data("m", &[4]),
+        numbered("two entries of each sample by their numbers in all", "q = ArgMax<axis=2>(m); p = Squeeze(q, last)", 4)
+            .replace("o = Mul(r, step)", "k = Mul(r, step); o = Unsqueeze(k, beside)")
+            .data("m", &[2, 4])
+            .ints("last", &[2])
+            .ints("beside", &[1]),
+        numbered("entries of other samples", "p = ArgMax<axis=1,keepdims=0>(m)", 3)
+            .data("m", &[4])
+            .mixes("the last entry counted on from the third is the next sample's first"),
         case("Gather", "one place of an activation", "y = Gather<axis=1>(x, i)").act("x", &[4, 3]).ints_shaped("i", &[0], &[]).opsets(EVERY),
         case("Gather", "places of an activation, repeated and negative", "t = Gather<axis=1>(x, i); y = Mul(t, t)")
             .act("x", &[4, 3])
