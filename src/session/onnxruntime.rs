@@ -1,22 +1,15 @@
 //! ONNX Runtime, loaded from a shared library at run time.
 
+mod running;
+
 use super::assignment::{self, Assigned, Tally};
-use super::{
-    Carried, DeviceChoice, Feed, Output, RuntimeInfo, RuntimeOptions, Session, SessionError, Surroundings, cuda, locate,
-};
+use super::{DeviceChoice, RuntimeInfo, RuntimeOptions, Session, SessionError, Surroundings, cuda, locate};
 use crate::graph::{Graph, Name, to_split_model_proto};
-use crate::tensor::{DType, Element, Tensor};
-use crate::with_array;
-use ndarray::{ArrayD, ArrayViewD};
+use crate::tensor::DType;
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{SessionInputValue, SessionInputs};
-
-use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::value::{DynTensorValueType, DynValue, PrimitiveTensorElementType, TensorElementType, TensorRef, Value};
 use protobuf::Message;
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use running::OrtSession;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -155,7 +148,7 @@ impl OnnxRuntime {
         };
         self.tally.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&record);
         let device = self.device().map(|cuda| cuda.device);
-        Ok(Box::new(OrtSession { session, device, kept: BTreeMap::new() }))
+        Ok(Box::new(OrtSession::new(session, device)))
     }
 
     fn build_on_gpu(&self, device: u32, plan: &Plan) -> Result<Built, SessionError> {
@@ -241,139 +234,6 @@ fn environment(options: &RuntimeOptions) -> Result<(ort::environment::Environmen
 
 fn refusal(error: impl std::fmt::Display) -> SessionError {
     SessionError::Refused { runtime: NAME, reason: error.to_string() }
-}
-
-struct OrtSession {
-    session: ort::session::Session,
-    /// The GPU that carried values stay on.
-    device: Option<u32>,
-    kept: BTreeMap<Name, DynValue>,
-}
-
-impl OrtSession {
-    fn place(&self) -> Result<MemoryInfo<'static>, ort::Error> {
-        match self.device {
-            Some(device) => MemoryInfo::new(
-                AllocationDevice::CUDA,
-                i32::try_from(device).unwrap_or_default(),
-                AllocatorType::Device,
-                MemoryType::Default,
-            ),
-            None => Ok(MemoryInfo::default()),
-        }
-    }
-}
-
-fn failed(error: ort::Error) -> SessionError {
-    SessionError::Failed { runtime: NAME, reason: error.to_string() }
-}
-
-/// Zeros in the memory of the host.
-fn zeros(carried: &Carried) -> Result<DynValue, SessionError> {
-    let made = match carried.dtype {
-        DType::F64 => Value::from_array(ArrayD::<f64>::zeros(carried.shape.clone())).map(|v| v.into_dyn()),
-        _ => Value::from_array(ArrayD::<f32>::zeros(carried.shape.clone())).map(|v| v.into_dyn()),
-    };
-    made.map_err(failed)
-}
-
-/// A value in the memory of the host.
-fn on_host(value: DynValue) -> Result<DynValue, SessionError> {
-    let value = value.downcast::<DynTensorValueType>().map_err(failed)?;
-    if value.memory_info().is_cpu_accessible() {
-        return Ok(value.into_dyn());
-    }
-    Ok(value.to(AllocationDevice::CPU, 0).map_err(failed)?.into_dyn())
-}
-
-impl Session for OrtSession {
-    fn show(&mut self, feed: &Feed, see: &mut dyn FnMut(Vec<Output>)) -> Result<(), SessionError> {
-        let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
-        for input in self.session.inputs() {
-            let name = input.name().to_string();
-            let Some(tensor) = feed.get(&name) else { return Err(SessionError::MissingInput { name }) };
-            let value = with_array!(tensor, a => TensorRef::from_array_view(a.view()).map(SessionInputValue::from));
-            inputs.push((name.into(), value.map_err(failed)?));
-        }
-        let inputs: SessionInputs<'_, '_, 0> = SessionInputs::ValueMap(inputs);
-        let outputs = self.session.run(inputs).map_err(failed)?;
-        see((0..outputs.len()).map(|i| read(&outputs[i], i)).collect::<Result<_, _>>()?);
-        Ok(())
-    }
-
-    fn carry(
-        &mut self,
-        feed: &Feed,
-        carried: &[Carried],
-        see: &mut dyn FnMut(Vec<Output>),
-    ) -> Result<(), SessionError> {
-        let mut binding = self.session.create_binding().map_err(failed)?;
-        let names: Vec<String> = self.session.inputs().iter().map(|input| input.name().to_string()).collect();
-        for name in names {
-            if let Some(own) = carried.iter().find(|c| *c.input == *name) {
-                let value = match self.kept.get(&own.input) {
-                    Some(value) => value,
-                    None => self.kept.entry(own.input.clone()).or_insert(zeros(own)?),
-                };
-                binding.bind_input(&name, value).map_err(failed)?;
-                continue;
-            }
-            let Some(tensor) = feed.get(&name) else { return Err(SessionError::MissingInput { name }) };
-            // A value of its own: binding a borrowed one would have it copied by another session.
-            let value = with_array!(tensor, a => Value::from_array(a.clone()).map(|value| value.into_dyn()));
-            binding.bind_input(&name, &value.map_err(failed)?).map_err(failed)?;
-        }
-        let place = self.place().map_err(failed)?;
-        let outputs: Vec<String> = self.session.outputs().iter().map(|output| output.name().to_string()).collect();
-        for name in &outputs {
-            let stays = carried.iter().any(|c| *c.output == **name);
-            let host = MemoryInfo::default();
-            binding.bind_output_to_device(name, if stays { &place } else { &host }).map_err(failed)?;
-        }
-        let mut found = self.session.run_binding(&binding).map_err(failed)?;
-        let mut shown = Vec::new();
-        for (index, name) in outputs.iter().enumerate() {
-            let Some(value) = found.remove(name) else { continue };
-            match carried.iter().find(|c| *c.output == **name) {
-                Some(own) => drop(self.kept.insert(own.input.clone(), value)),
-                None => shown.push((index, value)),
-            }
-        }
-        see(shown.iter().map(|(index, value)| read(value, *index)).collect::<Result<_, _>>()?);
-        Ok(())
-    }
-
-    fn fetch(&mut self) -> Result<BTreeMap<Name, Tensor>, SessionError> {
-        let fetch = |(index, (name, value)): (usize, (Name, DynValue))| {
-            let value = on_host(value)?;
-            Ok((name, read(&value, index)?.into_tensor()))
-        };
-        std::mem::take(&mut self.kept).into_iter().enumerate().map(fetch).collect()
-    }
-}
-
-fn read(value: &DynValue, index: usize) -> Result<Output<'_>, SessionError> {
-    fn view<T: PrimitiveTensorElementType>(value: &DynValue) -> Result<ArrayViewD<'_, T>, SessionError> {
-        let view = value.try_extract_array::<T>();
-        view.map_err(|e| SessionError::Failed { runtime: NAME, reason: e.to_string() })
-    }
-    fn get<T: PrimitiveTensorElementType + Element>(value: &DynValue) -> Result<Output<'_>, SessionError> {
-        Ok(Output::Tensor(T::wrap(view::<T>(value)?.to_owned())))
-    }
-    let unsupported = |found: String| SessionError::OutputType { runtime: NAME, index, found };
-    match value.dtype().tensor_type() {
-        Some(TensorElementType::Float32) => view::<f32>(value).map(Output::Single),
-        Some(TensorElementType::Float64) => get::<f64>(value),
-        Some(TensorElementType::Float16) => get::<half::f16>(value),
-        Some(TensorElementType::Bfloat16) => get::<half::bf16>(value),
-        Some(TensorElementType::Int8) => get::<i8>(value),
-        Some(TensorElementType::Int16) => get::<i16>(value),
-        Some(TensorElementType::Int32) => get::<i32>(value),
-        Some(TensorElementType::Int64) => get::<i64>(value),
-        Some(TensorElementType::Uint8) => get::<u8>(value),
-        Some(TensorElementType::Bool) => get::<bool>(value),
-        other => Err(unsupported(other.map_or_else(|| "not a tensor".into(), |t| t.to_string()))),
-    }
 }
 
 #[cfg(test)]
