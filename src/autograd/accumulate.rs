@@ -117,7 +117,7 @@ fn together(tape: &mut Tape, weight: &Weight, dtype: DType) -> Option<Name> {
             Contraction::Rows { indices, dy, rows } => {
                 let width = dy.shape[indices.shape.len()..].to_vec();
                 let dy = cast(dy);
-                lower::rows(tape, &indices.name, &dy, &[&[*rows], &width[..]].concat())
+                lower::picked(tape, &indices.name, &dy, &[&[*rows], &width[..]].concat(), 0)
             }
             Contraction::Sum { dy, shape } => {
                 let dy = cast(dy);

@@ -2,7 +2,7 @@
 
 use super::lower::{exchanged, reached};
 use super::{Contraction, ConvGeometry, Operand, Tape, View};
-use crate::graph::{Name, attribute};
+use crate::graph::Name;
 use crate::tensor::{DType, Tensor};
 use std::ops::Range;
 
@@ -94,21 +94,11 @@ impl Apart {
                 let shape = tape.shape(&dy);
                 let apart = tape.shape(&indices);
                 let indices = tape.reshape(&indices, &[apart[0], apart[1], 1]);
-                let indices = tape.expand(&indices, &shape);
-                added(tape, &[shape[0], *rows, shape[2]], &indices, &dy)
+                tape.scattered(&[shape[0], *rows, shape[2]], 1, &indices, &dy)
             }
             Apart::Sum { value } => some(tape, value),
         }
     }
-}
-
-/// `updates` added in zeros of the given shape at places along the second axis.
-fn added(tape: &mut Tape, shape: &[usize], places: &Name, updates: &Name) -> Name {
-    let zero = tape.scalar(updates, 0.0);
-    let zeros = tape.expand(&zero, shape);
-    let kind = (tape.dtype(updates), shape.to_vec());
-    let attributes = vec![attribute("axis", 1), attribute("reduction", "add")];
-    tape.node("ScatterElements", &[&zeros, places, updates], attributes, kind)
 }
 
 /// The samples' axis moved to the front; the parts of it that lie outside and inside of them stay in its place, as two
@@ -188,10 +178,8 @@ pub(super) fn unseen(tape: &mut Tape, value: &Name, views: &[View]) -> Name {
                 let places = positions.iter().map(|&p| p as i64).collect::<Vec<_>>();
                 let places = Tensor::I64(ndarray::arr1(&places).into_dyn());
                 let places = tape.constant(places);
-                let flat = tape.reshape(&value, &[samples, positions.len()]);
                 let places = tape.reshape(&places, &[1, positions.len()]);
-                let places = tape.expand(&places, &[samples, positions.len()]);
-                let sum = added(tape, &[samples, from.iter().product()], &places, &flat);
+                let sum = tape.scattered(&[samples, from.iter().product()], 1, &places, &value);
                 tape.reshape(&sum, &[&[samples], &from[..]].concat())
             }
         };

@@ -1,20 +1,20 @@
 //! The reverse pass: reachability, sums of gradients, broadcasting, types. Rules know none of it.
 
+use super::backward::{Backward, Weight};
 use super::late::Late;
 use super::lower;
 use super::merge::merged;
+use super::missing::check_rules;
 use super::objective::{self, Objective};
 use super::parts::{Part, total};
 use super::rules::{self, Gradient};
 use super::tape::broadcast;
 use super::views::views;
 use super::{Contraction, Grad, GradError, Operand, Tape, Use, View};
-use crate::error::printable;
 use crate::graph::{Graph, Name, Node};
 use crate::session::Kinds;
 use crate::specialise::Specialised;
 use crate::specialise::samples::{Layout, SampleAxis};
-use onnx_protobuf::GraphProto;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What happens to per-sample gradients within a batch.
@@ -25,101 +25,6 @@ pub enum Reduction {
     Sample,
     /// The mean over a batch, then its absolute value, then the mean over batches: the authors' code.
     Batch,
-}
-
-/// A parameter and what its gradient is made of.
-#[derive(Clone, Debug)]
-pub struct Weight {
-    pub name: Name,
-    pub shape: Vec<usize>,
-    pub uses: Vec<Use>,
-}
-
-/// A graph that computes, for one batch, everything that the gradients of the parameters are made of.
-#[derive(Clone, Debug)]
-pub struct Backward {
-    /// Outputs are the operands of all contractions.
-    pub graph: Graph,
-    pub kinds: Kinds,
-    /// In the order of the parameters' names.
-    pub weights: Vec<Weight>,
-    pub batch: usize,
-    /// Why samples cannot be told apart, where they cannot; the contractions then give sums over the batch.
-    pub mixed: Option<String>,
-}
-
-/// Every operator between the parameters and the outputs that has no gradient rule, with its number of nodes.
-pub fn missing_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> BTreeMap<String, usize> {
-    let mut graph = graph.clone();
-    graph.prune();
-    let mut missing = BTreeMap::new();
-    note_missing(&graph.nodes, graph.opset(), &mut parameters.clone(), &mut missing);
-    missing
-}
-
-fn note_missing(nodes: &[Node], opset: i64, reached: &mut BTreeSet<Name>, missing: &mut BTreeMap<String, usize>) {
-    for node in nodes {
-        if !node.inputs.iter().flatten().chain(&node.captured()).any(|i| reached.contains(i)) {
-            continue;
-        }
-        match rules::find(node, opset).map(|row| &row.gradient) {
-            Some(Gradient::Zero(_)) => continue,
-            Some(Gradient::Rule(_) | Gradient::Rewrite(_)) => {}
-            // Which branch of If is taken shows when the graph is specialised.
-            Some(Gradient::Unrolled) if node.op == "If" => {}
-            Some(Gradient::Unrolled) => {
-                for body in node.attributes.iter().filter_map(|a| a.g.as_ref()) {
-                    note_missing_within(node, body, opset, reached, missing);
-                }
-            }
-            other => {
-                let reason = match other {
-                    Some(Gradient::Refused(reason)) => format!(": {reason}"),
-                    _ => String::new(),
-                };
-                let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
-                *missing.entry(printable(&format!("{domain}{}{reason}", node.op))).or_default() += 1;
-            }
-        }
-        reached.extend(node.outputs.iter().flatten().cloned());
-    }
-}
-
-/// The same in a body, whose inputs are given from outside and, in a loop, by the iteration before.
-fn note_missing_within(
-    node: &Node,
-    body: &GraphProto,
-    opset: i64,
-    reached: &BTreeSet<Name>,
-    missing: &mut BTreeMap<String, usize>,
-) {
-    let nodes: Vec<Node> = body.node.iter().map(Node::from).collect();
-    let formals: Vec<Name> = body.input.iter().map(|i| i.name.as_str().into()).collect();
-    let mut reached = reached.clone();
-    let given =
-        node.inputs.iter().zip(&formals).filter(|(actual, _)| actual.as_ref().is_some_and(|a| reached.contains(a)));
-    let given: Vec<Name> = given.map(|(_, formal)| formal.clone()).collect();
-    reached.extend(given);
-    note_missing(&nodes, opset, &mut reached, &mut BTreeMap::new());
-    let first = usize::from(node.op == "Loop");
-    let again = body.output.iter().zip(formals.iter().skip(first)).filter(|(o, _)| reached.contains(o.name.as_str()));
-    let again: Vec<Name> = again.map(|(_, formal)| formal.clone()).collect();
-    reached.extend(again);
-    note_missing(&nodes, opset, &mut reached, missing);
-}
-
-/// Checks that every operator between the parameters and the outputs has a gradient rule.
-///
-/// # Errors
-/// All that have none in one message, each with its number of nodes.
-pub fn check_rules(graph: &Graph, parameters: &BTreeSet<Name>) -> Result<(), GradError> {
-    let missing = missing_rules(graph, parameters);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let nodes = |n: usize| if n == 1 { "1 node".to_string() } else { format!("{n} nodes") };
-    let list = missing.iter().map(|(op, n)| format!("{op} ({})", nodes(*n))).collect::<Vec<_>>().join(", ");
-    Err(GradError::MissingRules { list })
 }
 
 /// The graph that is differentiated: operators that have no rule of their own written as others.
@@ -304,7 +209,7 @@ impl Driver {
             Grad::Reshaped { value, shape: aligned } => self.unbroadcast(&value, &aligned, &shape),
             Grad::Product { left, right } => lower::product(&mut self.tape, &left, &right, &shape),
             Grad::Conv { x, dy, geometry } => lower::conv(&mut self.tape, &x, &dy, &geometry),
-            Grad::Rows { indices, dy } => lower::rows(&mut self.tape, &indices, &dy, &shape),
+            Grad::Rows { indices, dy } => lower::picked(&mut self.tape, &indices, &dy, &shape, 0),
         };
         self.grads.entry(input.clone()).or_default().push(Part::Whole(value));
     }
@@ -414,42 +319,6 @@ impl Driver {
         let mut backward = Backward { graph, kinds: facts.kinds, weights, batch: facts.batch, mixed: self.mixed };
         backward.prune();
         backward
-    }
-}
-
-impl Backward {
-    /// Makes a value that the graph computes one of its outputs.
-    pub fn show(&mut self, value: &Name) {
-        let computed = self.graph.nodes.iter().any(|n| n.outputs.iter().flatten().any(|o| o == value));
-        if computed && !self.graph.outputs.contains(value) {
-            self.graph.outputs.push(value.clone());
-        }
-    }
-
-    /// Removes what no contraction needs, but keeps constants that contractions read directly.
-    fn prune(&mut self) {
-        let direct: BTreeSet<Name> = self
-            .weights
-            .iter()
-            .flat_map(|w| &w.uses)
-            .flat_map(|u| u.contraction.operands())
-            .map(|o| o.name.clone())
-            .collect();
-        let kept: Vec<_> = self
-            .graph
-            .constants
-            .iter()
-            .filter(|(name, _)| direct.contains(*name))
-            .map(|(name, tensor)| (name.clone(), tensor.clone()))
-            .collect();
-        self.graph.prune();
-        self.graph.constants.extend(kept);
-        let within = |n: &Node| n.inputs.iter().flatten().cloned().chain(n.captured()).collect::<Vec<_>>();
-        let read: BTreeSet<Name> = self.graph.nodes.iter().flat_map(within).collect();
-        let read = |name: &Name| read.contains(name);
-        let unused: Vec<Name> =
-            self.graph.inputs.iter().map(|i| i.name.clone()).filter(|n| !read(n) && !direct.contains(n)).collect();
-        self.graph.inputs.retain(|i| !unused.contains(&i.name));
     }
 }
 

@@ -7,8 +7,9 @@
 use super::accumulate::{plus, shaped};
 use super::apart::Apart;
 use super::driver::{Driver, broadcast_axes};
+use super::merge::side_by_side;
 use super::parts::Part;
-use super::{Contraction, Grad, GradError, Operand, Reduction, Use};
+use super::{Contraction, Grad, GradError, Reduction, Use};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{Layout, SampleAxis};
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,19 +132,13 @@ impl Driver {
         let mut all = same.swap_remove(0);
         let images = matches!(all.contraction, Contraction::Conv { .. });
         for (slot, operand) in all.contraction.operands_mut().into_iter().enumerate() {
-            let parts: Vec<&Name> = contractions.iter().map(|each| &each.operands()[slot].name).collect();
-            *operand = self.stacked(operand, &parts, images);
+            let parts: Vec<Name> = contractions.iter().map(|each| each.operands()[slot].name.clone()).collect();
+            // Along a new first axis, or along the one that holds images.
+            let inner = if images { operand.shape[0] } else { 1 };
+            let shape = if images { operand.shape.clone() } else { [&[1], &operand.shape[..]].concat() };
+            let samples = Some(SampleAxis { axis: 0, outer: 1, inner });
+            *operand = side_by_side(&mut self.tape, &parts, &shape, samples);
         }
         all
-    }
-
-    /// Operands of single samples one after another: along a new first axis, or along the one that holds images.
-    fn stacked(&mut self, like: &Operand, parts: &[&Name], images: bool) -> Operand {
-        let tape = &mut self.tape;
-        let inner = if images { like.shape[0] } else { 1 };
-        let shape = if images { like.shape.clone() } else { [&[1], &like.shape[..]].concat() };
-        let parts: Vec<Name> = parts.iter().map(|part| tape.reshape(part, &shape)).collect();
-        let name = tape.concat(&parts.iter().collect::<Vec<_>>(), 0);
-        Operand { shape: tape.shape(&name), name, samples: Some(SampleAxis { axis: 0, outer: 1, inner }) }
     }
 }

@@ -109,16 +109,11 @@ fn channels_first(tape: &mut Tape, value: &Name, group: usize) -> Name {
     tape.reshape(&moved, &merged)
 }
 
-/// Rows of `dY` added at `indices` of zeros of the given shape.
-pub(super) fn rows(tape: &mut Tape, indices: &Name, dy: &Name, shape: &[usize]) -> Name {
-    let count: usize = tape.shape(indices).iter().product();
-    let flat = [&[count], &shape[1..]].concat();
-    let updates = tape.reshape(dy, &flat);
-    let positions = tape.cast(indices, DType::I64);
-    let positions = tape.reshape(&positions, &[&[count], &vec![1; shape.len() - 1][..]].concat());
-    let positions = tape.expand(&positions, &flat);
-    let zeros = tape.zeros(dy, shape);
-    let kind = (tape.dtype(dy), shape.to_vec());
-    let attributes = vec![attribute("axis", 0), attribute("reduction", "add")];
-    tape.node("ScatterElements", &[&zeros, &positions, &updates], attributes, kind)
+/// `dY` added at `indices`, of any shape, along an axis of zeros of the given shape.
+pub(super) fn picked(tape: &mut Tape, indices: &Name, dy: &Name, shape: &[usize], axis: usize) -> Name {
+    let mut along = vec![1; shape.len()];
+    along[axis] = tape.shape(indices).iter().product();
+    let places = tape.cast(indices, DType::I64);
+    let places = tape.reshape(&places, &along);
+    tape.scattered(shape, axis, &places, dy)
 }

@@ -70,13 +70,19 @@ fn together(tape: &mut Tape, mut group: Vec<Use>) -> Use {
 }
 
 /// Operands of one shape along an axis that holds no samples, a new one where the first axis does.
-fn stacked(tape: &mut Tape, like: &Operand, mut parts: Vec<Name>) -> Operand {
-    let mut samples = like.samples;
-    if like.samples.is_some_and(|found| found.axis == 0) {
-        let shape = [&[1], &like.shape[..]].concat();
-        parts.iter_mut().for_each(|part| *part = tape.reshape(part, &shape));
-        samples = like.samples.map(|found| SampleAxis { axis: 1, ..found });
+fn stacked(tape: &mut Tape, like: &Operand, parts: Vec<Name>) -> Operand {
+    match like.samples {
+        Some(found) if found.axis == 0 => {
+            let shape = [&[1], &like.shape[..]].concat();
+            side_by_side(tape, &parts, &shape, Some(SampleAxis { axis: 1, ..found }))
+        }
+        samples => side_by_side(tape, &parts, &like.shape, samples),
     }
+}
+
+/// Parts seen in one shape, one after the other along its first axis.
+pub(super) fn side_by_side(tape: &mut Tape, parts: &[Name], shape: &[usize], samples: Option<SampleAxis>) -> Operand {
+    let parts: Vec<Name> = parts.iter().map(|part| tape.reshape(part, shape)).collect();
     let name = tape.concat(&parts.iter().collect::<Vec<_>>(), 0);
     Operand { shape: tape.shape(&name), name, samples }
 }

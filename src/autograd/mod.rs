@@ -7,12 +7,14 @@
 
 mod accumulate;
 mod apart;
+mod backward;
 mod contraction;
 mod driver;
 mod late;
 mod levels;
 mod lower;
 mod merge;
+mod missing;
 pub mod objective;
 mod parts;
 mod rewrite;
@@ -22,10 +24,10 @@ mod tape;
 mod views;
 
 pub use accumulate::{Accumulating, accumulating};
+pub use backward::{Backward, Weight};
 pub use contraction::{Contraction, ConvGeometry, Operand, Power, Use, View};
-pub use driver::{
-    Backward, Explicit, Reduction, Seed, Weight, check_rules, differentiate, gradients, missing_rules, rewritten,
-};
+pub use driver::{Explicit, Reduction, Seed, differentiate, gradients, rewritten};
+pub use missing::{check_rules, missing_rules};
 pub use tape::{PREFIX, Tape};
 pub use views::places;
 

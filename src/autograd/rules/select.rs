@@ -2,6 +2,7 @@
 
 use super::along::multiplied;
 use super::{Grad, GradError, Name, Node, Tape, first};
+use crate::autograd::lower;
 use crate::graph::{attribute, normalise};
 use crate::tensor::{DType, Tensor};
 use ndarray::Array2;
@@ -108,42 +109,26 @@ pub(super) fn gather(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gr
         let value = tape.reshape(&dy, &shape);
         return Ok(vec![Some(Grad::Placed { value, axis, start }), None]);
     }
-    let positions = tape.cast(indices, DType::I64);
     if axis == 0
         && tape.keeps_samples_apart()
         && let Some((_, entries)) = tape.facts.own_entries(data, indices)
     {
         // An axis for the samples and one for the entries of each, from which it picks.
         let (batch, width) = (tape.batch(), from[1..].iter().product());
-        let firsts = ndarray::Array2::from_shape_fn((batch, 1), |(sample, _)| (sample * entries) as i64);
+        let firsts = Array2::from_shape_fn((batch, 1), |(sample, _)| (sample * entries) as i64);
         let firsts = tape.constant(Tensor::I64(firsts.into_dyn()));
         let count = picked.iter().product::<usize>() / batch;
-        let positions = tape.reshape(&positions, &[batch, count]);
-        let positions = tape.sub(&positions, &firsts);
-        let positions = tape.reshape(&positions, &[batch, count, 1]);
-        let dx = added(tape, &dy, &positions, &[batch, entries, width], 1);
+        let places = tape.cast(indices, DType::I64);
+        let places = tape.reshape(&places, &[batch, count]);
+        let places = tape.sub(&places, &firsts);
+        let places = tape.reshape(&places, &[batch, count, 1]);
+        let dx = tape.scattered(&[batch, entries, width], 1, &places, &dy);
         return Ok(vec![Some(tape.reshape(&dx, &from).into()), None]);
     }
     if axis == 0 {
         return Ok(vec![Some(Grad::Rows { indices: indices.clone(), dy }), None]);
     }
-    let mut aligned = vec![1; from.len()];
-    aligned[axis] = picked.iter().product();
-    let positions = tape.reshape(&positions, &aligned);
-    Ok(vec![Some(added(tape, &dy, &positions, &from, axis).into()), None])
-}
-
-/// Zeros of the given shape, to which `dy` is added at positions along an axis; both have the value's number of axes, but
-/// for `dy`, which is reshaped.
-fn added(tape: &mut Tape, dy: &Name, positions: &Name, shape: &[usize], axis: usize) -> Name {
-    let mut flat = shape.to_vec();
-    flat[axis] = tape.shape(positions)[axis];
-    let updates = tape.reshape(dy, &flat);
-    let positions = tape.expand(positions, &flat);
-    let zeros = tape.zeros(dy, shape);
-    let attributes = vec![attribute("axis", axis as i64), attribute("reduction", "add")];
-    let kind = (tape.dtype(dy), shape.to_vec());
-    tape.node("ScatterElements", &[&zeros, &positions, &updates], attributes, kind)
+    Ok(vec![Some(lower::picked(tape, indices, &dy, &from, axis).into()), None])
 }
 
 /// Where known indices along an axis of this length begin that follow one another.

@@ -338,15 +338,15 @@ impl Tape {
     /// The second output of a node of the forward graph, which is asked for where it was not.
     pub fn second_output(&mut self, node: &Node, dtype: DType, shape: &[usize]) -> Name {
         // The node as it is now: a rule may be asked for one node several times.
-        let known = self.graph.nodes.iter().position(|n| n.outputs.first() == node.outputs.first());
-        let owner = known.and_then(|at| self.graph.nodes.get(at)).unwrap_or(node);
-        if let Some(Some(name)) = owner.outputs.get(1) {
+        let at = self.graph.nodes.iter().position(|n| n.outputs.first() == node.outputs.first());
+        if let Some(Some(name)) = at.map_or(node, |at| &self.graph.nodes[at]).outputs.get(1) {
             return name.clone();
         }
         let name = self.fresh("second");
-        if let Some(owner) = known.and_then(|at| self.graph.nodes.get_mut(at)) {
-            owner.outputs.resize(1, None);
-            owner.outputs.push(Some(name.clone()));
+        if let Some(at) = at {
+            let outputs = &mut self.graph.nodes[at].outputs;
+            outputs.resize(1, None);
+            outputs.push(Some(name.clone()));
         }
         let layout = node.outputs.iter().flatten().next().map(|o| self.facts.layout(o));
         self.facts.layouts.insert(name.clone(), layout.unwrap_or(Layout::Mixed));

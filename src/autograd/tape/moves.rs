@@ -27,6 +27,19 @@ impl Tape {
         value
     }
 
+    /// Zeros of the given shape, to which `values` are added at places along an axis: `places` has the shape of `values`,
+    /// or ones in it, and as many axes as the result; `values` are reshaped.
+    pub fn scattered(&mut self, shape: &[usize], axis: usize, places: &Name, values: &Name) -> Name {
+        let mut picked = shape.to_vec();
+        picked[axis] = self.shape(places)[axis];
+        let (places, values) = (self.expand(places, &picked), self.reshape(values, &picked));
+        let zero = self.scalar(&values, 0.0);
+        let zeros = self.expand(&zero, shape);
+        let kind = (self.dtype(&values), shape.to_vec());
+        let attributes = vec![attribute("axis", axis as i64), attribute("reduction", "add")];
+        self.node("ScatterElements", &[&zeros, &places, &values], attributes, kind)
+    }
+
     /// `x` repeated along axes of length 1 to the given shape.
     pub fn expand(&mut self, x: &Name, shape: &[usize]) -> Name {
         if self.shape(x) == shape {
