@@ -89,3 +89,50 @@ impl Facts {
         Some((all.then(|| locate(self.shape(indices), stride, self.batch)).flatten()?, entries))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::attribute;
+    use crate::tensor::Tensor;
+    use ndarray::arr1;
+    use std::sync::Arc;
+
+    fn node(op: &str, inputs: &[&str], output: &str) -> Node {
+        Node {
+            name: String::new(),
+            domain: String::new(),
+            op: op.into(),
+            inputs: inputs.iter().map(|&input| Some(input.into())).collect(),
+            outputs: vec![Some(output.into())],
+            attributes: if op == "ArgMax" { vec![attribute("axis", 1)] } else { vec![] },
+        }
+    }
+
+    /// Bounds of a place among five for each of two samples, plus what is given.
+    fn moved_by(firsts: Tensor) -> Option<Bounds> {
+        let mut facts = Facts { batch: 2, ..Facts::default() };
+        let mut kind = |name: &str, dtype, shape: &[usize]| facts.kinds.insert(name.into(), (dtype, shape.to_vec()));
+        kind("x", DType::F32, &[2, 5]);
+        kind("place", firsts.dtype(), &[2]);
+        kind("firsts", firsts.dtype(), &[2]);
+        kind("sum", firsts.dtype(), &[2]);
+        facts.constants.insert("firsts".into(), Arc::new(firsts));
+        facts.note_bounds(&node("ArgMax", &["x"], "place"));
+        facts.note_bounds(&node("Add", &["place", "firsts"], "sum"));
+        facts.bounds.remove("sum")
+    }
+
+    #[test]
+    fn a_place_counts_on_from_where_its_axis_begins() {
+        let Bounds { low, high } = moved_by(Tensor::I64(arr1(&[0, 5]).into_dyn())).unwrap();
+        assert_eq!((low, high), (arr1(&[0, 5]).into_dyn(), arr1(&[4, 9]).into_dyn()));
+    }
+
+    #[test]
+    fn a_sum_that_may_wrap_around_has_no_bounds() {
+        assert!(moved_by(Tensor::I32(arr1(&[0, i32::MAX - 4]).into_dyn())).is_some());
+        assert!(moved_by(Tensor::I32(arr1(&[0, i32::MAX - 3]).into_dyn())).is_none());
+        assert!(moved_by(Tensor::I64(arr1(&[0, i64::MAX]).into_dyn())).is_none());
+    }
+}
