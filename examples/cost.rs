@@ -8,7 +8,7 @@ mod large;
 
 use onnx_unlearn::autograd::objective::Objective;
 use onnx_unlearn::autograd::{Reduction, differentiate, rewritten};
-use onnx_unlearn::graph::Name;
+use onnx_unlearn::graph::{Graph, Name};
 use onnx_unlearn::pipeline::{Common, open};
 use onnx_unlearn::session::{Runtime, RuntimeOptions};
 use onnx_unlearn::specialise::specialise;
@@ -47,8 +47,12 @@ fn nodes(runtime: &Runtime, path: &Path) -> Result<[usize; 2], Box<dyn Error>> {
     let forward = rewritten(specialised.clone(), &opened.weights)?;
     let own: BTreeSet<&Name> = forward.nodes.iter().flat_map(|node| node.outputs.iter().flatten()).collect();
     let backward = differentiate(specialised, &opened.weights, Objective::SquaredL2, Reduction::Sample)?;
-    let added = backward.graph.nodes.iter().filter(|node| !node.outputs.iter().flatten().any(|o| own.contains(o)));
-    Ok([added.count(), forward.nodes.len()])
+    Ok([added(&backward.graph, &own), forward.nodes.len()])
+}
+
+/// Nodes that give none of these values.
+fn added(graph: &Graph, known: &BTreeSet<&Name>) -> usize {
+    graph.nodes.iter().filter(|node| !node.outputs.iter().flatten().any(|output| known.contains(output))).count()
 }
 
 fn large_model(runtime: &Runtime, nodes: usize) -> Result<(), Box<dyn Error>> {
@@ -60,9 +64,15 @@ fn large_model(runtime: &Runtime, nodes: usize) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let backward = large::backward(specialised, &weights);
     let built = start.elapsed();
+    let forward: BTreeSet<&Name> = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten()).collect();
+    let [added, all] = [added(&backward.graph, &forward), backward.graph.nodes.len()];
+    let times = |nodes: usize| nodes as f64 / graph.nodes.len() as f64;
     println!("nodes of the model            {}", graph.nodes.len());
-    println!("nodes of the backward graph   {}", backward.graph.nodes.len());
-    println!("backward to forward           {:.2}", backward.graph.nodes.len() as f64 / graph.nodes.len() as f64);
+    println!(
+        "nodes for the gradients       {added}: {:.2} times; with the model's {all}: {:.2} times",
+        times(added),
+        times(all)
+    );
     println!("building the backward graph   {:.3} s", built.as_secs_f64());
     println!("observing the shapes before   {:.3} s", observed.as_secs_f64());
     let same = large::bytes(&backward) == large::bytes(&large::backward(again, &weights));
