@@ -38,23 +38,79 @@ pub(crate) fn sample(node: &Node, tape: &mut Tape) -> Values {
     let count: usize = to[2..].iter().product();
     let sampler = Sampler::new(node)?;
     let last = tape.rank(grid) - 1;
-    let mut total = vec![Neighbour { place: None, weight: None }];
-    for (axis, &length) in lengths.iter().enumerate() {
+    let y = interpolated(node, tape, x, [samples, channels, count], lengths, |tape, axis, stride| {
         let column = lengths.len() - 1 - axis;
         let places = tape.slice(grid, last, column, column + 1);
         let places = tape.reshape(&places, &[samples, 1, count]);
-        let stride: usize = lengths[axis + 1..].iter().product();
-        let found = sampler.neighbours(tape, &places, length, stride);
+        sampler.neighbours(tape, &places, lengths[axis], stride)
+    })?;
+    one(tape.reshape(&y, &to))
+}
+
+/// `y[o] = Σ over taps k of W[k] m[k, o] x[stride o + dilation k - pad + offset[k, o]] + b`, `x` read between its elements
+/// as [`sample`] does, zero beyond the border; the taps of a position are laid out as an image of one column.
+pub(crate) fn deformed(node: &Node, tape: &mut Tape) -> Values {
+    let (x, w, offset, to) = (node.required(0)?, node.required(1)?, node.required(2)?, tape.shape(node.output()?));
+    let (from, kernel) = (tape.shape(x), tape.shape(w)[2..].to_vec());
+    let (lengths, axes) = (&from[2..], kernel.len());
+    let list = |name: &str, count: usize, value: i64| node.ints(name).map_or(vec![value; count], <[i64]>::to_vec);
+    let (strides, dilations) = (list("strides", axes, 1), list("dilations", axes, 1));
+    let pads = list("pads", 2 * axes, 0);
+    let shared = node.int("offset_group").unwrap_or(1).max(1) as usize;
+    let (taps, positions): (usize, usize) = (kernel.iter().product(), to[2..].iter().product());
+    // Channels that share their offsets are read as those of one image.
+    let (images, channels, count) = (from[0] * shared, from[1] / shared, taps * positions);
+    let offset = tape.reshape(offset, &[images, taps, axes, positions]);
+    let sampler = Sampler { reach: 2, padding: Padding::Zeros, corners: true };
+    let mut read = interpolated(node, tape, x, [images, channels, count], lengths, |tape, axis, stride| {
+        let of =
+            |sizes: &[usize], flat: usize| (flat / sizes[axis + 1..].iter().product::<usize>() % sizes[axis]) as f64;
+        let regular = Array2::from_shape_fn((taps, positions), |(tap, position)| {
+            of(&to[2..], position) * strides[axis] as f64 + of(&kernel, tap) * dilations[axis] as f64
+                - pads[axis] as f64
+        });
+        let regular = tape.constant_floats(tape.dtype(&offset), regular.into_dyn());
+        let moved = tape.slice(&offset, 2, axis, axis + 1);
+        let moved = tape.reshape(&moved, &[images, taps, positions]);
+        let places = tape.add(&moved, &regular);
+        let places = tape.reshape(&places, &[images, 1, count]);
+        sampler.around(tape, &places, lengths[axis], stride)
+    })?;
+    if let Some(mask) = node.input(4) {
+        let mask = tape.reshape(mask, &[images, 1, count]);
+        read = tape.mul(&read, &mask);
+    }
+    let columns = tape.reshape(&read, &[from[0], from[1], taps, positions]);
+    let weight = tape.reshape(w, &[&tape.shape(w)[..2], &[taps, 1]].concat());
+    let operands: Vec<&Name> = [&columns, &weight].into_iter().chain(node.input(3)).collect();
+    let group = attribute("group", node.int("group").unwrap_or(1));
+    let kind = (tape.dtype(x), vec![to[0], to[1], 1, positions]);
+    let y = tape.node("Conv", &operands, vec![attribute("kernel_shape", vec![taps as i64, 1]), group], kind);
+    one(tape.reshape(&y, &to))
+}
+
+/// `x`, `[images, channels, …]`, at places for each image, as the weighted sum of the neighbours that `along` finds on each
+/// axis, given the axis and the elements between its neighbours; `shape` is `[images, channels, places]`.
+fn interpolated(
+    node: &Node,
+    tape: &mut Tape,
+    x: &Name,
+    shape: [usize; 3],
+    lengths: &[usize],
+    along: impl Fn(&mut Tape, usize, usize) -> Vec<Neighbour>,
+) -> Result<Name, GradError> {
+    let mut total = vec![Neighbour { place: None, weight: None }];
+    for axis in 0..lengths.len() {
+        let found = along(tape, axis, lengths[axis + 1..].iter().product());
         total = total.iter().flat_map(|a| found.iter().map(move |b| (a, b))).map(|(a, b)| a.and(b, tape)).collect();
     }
-    let table = tape.reshape(x, &[samples, channels, lengths.iter().product()]);
-    let mut y: Option<Name> = None;
+    let table = tape.reshape(x, &[shape[0], shape[1], lengths.iter().product()]);
+    let mut sum: Option<Name> = None;
     for neighbour in &total {
-        let value = neighbour.read(tape, &table, &[samples, channels, count]);
-        y = Some(y.map_or_else(|| value.clone(), |y| tape.add(&y, &value)));
+        let value = neighbour.read(tape, &table, &shape);
+        sum = Some(sum.map_or_else(|| value.clone(), |sum| tape.add(&sum, &value)));
     }
-    let y = y.ok_or_else(|| GradError::from(node.bad("input 0")))?;
-    one(tape.reshape(&y, &to))
+    sum.ok_or_else(|| node.bad("input 0").into())
 }
 
 /// Flat places `[samples, 1, count]` with their weights; absent where they are zero, or one.
@@ -119,12 +175,17 @@ impl Sampler {
         let spread = if self.corners { size - 1.0 } else { size };
         let scaled = tape.scale(places, spread / 2.0);
         let place = tape.shift(&scaled, (size - 1.0) / 2.0);
+        self.around(tape, &place, length, stride)
+    }
+
+    /// What is read along one axis for places counted in elements.
+    fn around(&self, tape: &mut Tape, place: &Name, length: usize, stride: usize) -> Vec<Neighbour> {
         if self.reach == 1 {
-            let nearest = tape.unary("Round", &place);
+            let nearest = tape.unary("Round", place);
             return vec![self.neighbour(tape, &nearest, None, length, stride)];
         }
-        let low = tape.unary("Floor", &place);
-        let beyond = tape.sub(&place, &low);
+        let low = tape.unary("Floor", place);
+        let beyond = tape.sub(place, &low);
         let first = 1 - self.reach as i64 / 2;
         (first..first + self.reach as i64)
             .map(|step| {

@@ -2,7 +2,7 @@
 
 use super::{GradError, Name, Node, Tape, Values, one};
 use crate::graph::attribute;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// `y[b, i] = x[b, indices[b, i]]`, the indices being coordinates in the axes that follow the batch axes: those
 /// axes merged into one, from which is gathered.
@@ -61,6 +61,28 @@ pub(crate) fn scatter(node: &Node, tape: &mut Tape) -> Values {
     let kind = (tape.dtype(x), vec![places, width]);
     let y = tape.node("ScatterElements", &[&data, &picked, &updates], attributes, kind);
     one(tape.reshape(&y, &from))
+}
+
+/// `y = past` with updates written along an axis, from each sample's own place on, or from the first; beyond the end they go
+/// on from the front where that is circular.
+pub(crate) fn into_cache(node: &Node, tape: &mut Tape) -> Values {
+    let (past, update) = (node.required(0)?, node.required(1)?);
+    let (kind, picked) = ((tape.dtype(past), tape.shape(past)), tape.shape(update));
+    let axis = node.axis("axis", -2, picked.len())?;
+    let ones = |at: usize| (0..picked.len()).map(|i| if i == at { picked[i] } else { 1 }).collect::<Vec<_>>();
+    let steps: Vec<i64> = (0..picked[axis] as i64).collect();
+    let steps = Tensor::new(&ones(axis), steps).ok_or_else(|| node.bad("input 1"))?;
+    let mut places = tape.constant(steps);
+    if let Some(first) = node.input(2) {
+        let first = tape.reshape(first, &ones(0));
+        places = tape.add(&first, &places);
+        if node.string("mode") == Some("circular") {
+            let (length, kind) = (tape.constant_integers(&[kind.1[axis] as i64]), (DType::I64, tape.shape(&places)));
+            places = tape.node("Mod", &[&places, &length], vec![], kind);
+        }
+    }
+    let places = tape.expand(&places, &picked);
+    one(tape.node("ScatterElements", &[past, &places, update], vec![attribute("axis", axis as i64)], kind))
 }
 
 /// A value as `groups × places × width`, and indices into its places: `groups × count`.

@@ -8,6 +8,7 @@ pub const KINKS: &[(&str, &str)] = &[
     ("Clip", "both bounds: slope 1"),
     ("Elu", "0: the curved side"),
     ("GlobalMaxPool", "the first of equal elements"),
+    ("DeformConv", "whole places: the slope after them"),
     ("GridSample", "whole places: the slope after them"),
     ("HardSigmoid", "both ends: slope 0"),
     ("HardSwish", "-3: slope 0; 3: slope 1"),

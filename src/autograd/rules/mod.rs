@@ -128,6 +128,7 @@ const ADDEND: &[(usize, &str)] = &[(0, "addend"), (1, "addend")];
 const ADDENDS: &[(usize, &str)] = &[(usize::MAX, "addend")];
 const FACTOR: &[(usize, &str)] = &[(0, "factor"), (1, "factor")];
 const CONV: &[(usize, &str)] = &[(1, "convolution weight"), (2, "convolution bias")];
+const DEFORMED: &[(usize, &str)] = &[(1, "convolution weight"), (3, "convolution bias")];
 const EMBEDDING: &[(usize, &str)] = &[
     (2, "embedding table"),
     (3, "embedding table"),
@@ -176,6 +177,7 @@ pub static TABLE: &[Row] = &[
     row("Cosh", trigonometry::cosh, samples::elementwise, &[]),
     row("CumSum", rearrange::cum_sum, samples::axes::mixes_axis_input, &[]),
     rewritten("DFT", fourier::transform, &[]),
+    rewritten("DeformConv", grid::deformed, DEFORMED).at(19..=26),
     row("DepthToSpace", rearrange::depth_to_space, samples::first_axis, &[]),
     row("ConvTranspose", conv::transposed_forward, samples::first_axis, CONV),
     row("DequantizeLinear", quantise::dequantise, samples::elementwise, &[]),
@@ -274,6 +276,7 @@ pub static TABLE: &[Row] = &[
     row("Swish", curve::swish, samples::elementwise, &[]),
     row("Tan", trigonometry::tan, samples::elementwise, &[]),
     row("Tanh", activation::tanh, samples::elementwise, &[]),
+    rewritten("TensorScatter", places::into_cache, TOKENS).at(24..=26),
     row("ThresholdedRelu", curve::thresholded_relu, samples::elementwise, &[]),
     row("Tile", rearrange::tile, samples::axes::tile, &[]),
     row("TopK", scatter::top_k, samples::mixes_axis, &[]),
@@ -282,10 +285,8 @@ pub static TABLE: &[Row] = &[
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
     row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
     refused("CumProd", "no exporter writes it"),
-    refused("DeformConv", "no rule was written yet"),
     refused("MelWeightMatrix", "its operands are settings"),
     refused("OptionalGetElement", "optional values are not computed with"),
-    refused("TensorScatter", "no rule was written yet"),
     refused("Unique", "the number of its outputs depends on data"),
     refused("ConvInteger", INTEGERS),
     refused("DynamicQuantizeLinear", "its scale depends on the extremes of the whole batch"),

@@ -34,6 +34,17 @@ fn looked_up(what: &str, attributes: &str) -> Case {
         .number("wide", 1.3)
 }
 
+/// Taps moved off the whole places.
+fn deformed(what: &str, attributes: &str, x: &[usize], w: &[usize], offset: &[usize]) -> Case {
+    case("DeformConv", what, format!("y = DeformConv<{attributes}>(x, w, o)"))
+        .act("x", x)
+        .weight("w", w)
+        .act_in(Sampler::Off(&[-2.0, -1.0, 0.0, 1.0, 2.0]), "o", offset)
+        .opsets(&[19, 22])
+        .single(NO_F64)
+        .not_in_tract("it does not know the operator")
+}
+
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (mode, newer) in [("bilinear", "linear"), ("bicubic", "cubic"), ("nearest", "nearest")] {
@@ -53,6 +64,19 @@ pub fn cases() -> Vec<Case> {
         }
     }
     cases.extend([
+        deformed("taps of one group", "kernel_shape=[2,2]", &[2, 3, 4], &[3, 2, 2, 2], &[8, 2, 3]),
+        deformed(
+            "strides, pads, dilations",
+            "strides=[2,1],pads=[1,0,1,1],dilations=[1,2]",
+            &[1, 3, 3],
+            &[2, 1, 2, 2],
+            &[8, 2, 2],
+        ),
+        deformed("groups of channels and of offsets", "group=2,offset_group=2", &[4, 3, 2], &[2, 2, 2, 1], &[8, 2, 2]),
+        deformed("a bias and a mask", "kernel_shape=[1,2]", &[2, 2, 3], &[2, 2, 1, 2], &[4, 2, 2])
+            .replace("(x, w, o)", "(x, w, o, b, m)")
+            .weight("b", &[2])
+            .act("m", &[2, 2, 2]),
         sampled("three axes", "mode=\"linear\"", &[1, 2, 2, 2], &[2, 1, 2, 3], &HALVES).opsets(&[20]),
         sampled(
             "one row, mirrored",

@@ -26,6 +26,17 @@ fn rows(what: &str, attributes: &str, first: i64) -> Case {
     case("ScatterND", what, nodes).act("x", &[4, 2]).act("u", &[2, 2]).ints_shaped("i", &[first, 1], &[2, 1])
 }
 
+/// Entries written into a cache of five, from a place of each sample's own on.
+fn cached(what: &str, attributes: &str, below: usize) -> Case {
+    case("TensorScatter", what, format!("i = Mod(j, n); t = TensorScatter{attributes}(x, u, i); y = Mul(t, t)"))
+        .act("x", &[2, 5, 3])
+        .act("u", &[2, 2, 3])
+        .indices("j", &[], below)
+        .ints("n", &[below as i64])
+        .opsets(&[24])
+        .not_in_tract("it does not know the operator")
+}
+
 pub fn cases() -> Vec<Case> {
     let picked = |what, shape: &[usize], indices: &[usize]| {
         case("GatherND", what, "i = Mod(j, n); e = GatherND(w, i); y = Mul(e, e)")
@@ -108,6 +119,10 @@ pub fn cases() -> Vec<Case> {
         .ints_shaped("one", &[1], &[])
         .ints("last", &[1])
         .not_in_tract(NEGATIVE),
+        cached("from each sample's place on", "", 4),
+        cached("around the end", "<mode=\"circular\">", 5),
+        cached("along another axis", "<axis=-1>", 2).replace("(x, u, i)", "(p, q, i)").prepend("p = Transpose<perm=[0,1,3,2]>(x); q = Transpose<perm=[0,1,3,2]>(u)"),
+        cached("from the first place on", "", 1).replace("(x, u, i)", "(x, u)"),
         scatter("places overwritten", "").opsets(ALL_BANDS),
         scatter("places overwritten, said so", ",reduction=\"none\"").opsets(&[16, 18]),
         combine("added", "add").opsets(&[16, 18]),
