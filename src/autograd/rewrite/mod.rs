@@ -15,6 +15,7 @@ pub(super) mod places;
 pub(super) mod recurrent;
 pub(super) mod region;
 mod rotary;
+pub(super) mod running;
 
 use super::{GradError, Tape};
 use crate::graph::{Name, Node};

@@ -29,7 +29,9 @@ mod trigonometry;
 mod variadic;
 pub(super) mod window;
 
-use super::rewrite::{attention, bert, cut, einsum, fourier, fused, grid, loss, normal, places, recurrent, region};
+use super::rewrite::{
+    attention, bert, cut, einsum, fourier, fused, grid, loss, normal, places, recurrent, region, running,
+};
 use super::{Grad, GradError, Tape};
 use crate::graph::{Name, Node};
 use crate::specialise::samples::{self, SampleRule};
@@ -175,6 +177,7 @@ pub static TABLE: &[Row] = &[
     row("Conv", conv::conv, samples::first_axis, CONV),
     row("Cos", trigonometry::cos, samples::elementwise, &[]),
     row("Cosh", trigonometry::cosh, samples::elementwise, &[]),
+    rewritten("CumProd", running::product, TOKEN).at(26..=26),
     row("CumSum", rearrange::cum_sum, samples::axes::mixes_axis_input, &[]),
     rewritten("DFT", fourier::transform, &[]),
     rewritten("DeformConv", grid::deformed, DEFORMED).at(19..=26),
@@ -284,7 +287,6 @@ pub static TABLE: &[Row] = &[
     row("Trilu", rearrange::trilu, samples::axes::matrices, &[]),
     row("Unsqueeze", shape::reshape, samples::flat_order, &[]),
     row("Where", select::select, samples::elementwise, &[(1, "token"), (2, "token")]),
-    refused("CumProd", "no exporter writes it"),
     refused("MelWeightMatrix", "its operands are settings"),
     refused("OptionalGetElement", "optional values are not computed with"),
     refused("Unique", "the number of its outputs depends on data"),

@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// A running product.
+fn running(what: &str, attributes: &str, shape: &[usize], axis: i64) -> Case {
+    case("CumProd", what, format!("c = CumProd{attributes}(x, a); y = Mul(c, c)"))
+        .act("x", shape)
+        .ints_shaped("a", &[axis], &[])
+        .opsets(&[26])
+        .not_in_tract("it does not know the operator")
+}
+
 pub fn cases() -> Vec<Case> {
     let square = |op: &'static str, what: &str, nodes: &str, x: &[usize]| {
         case(op, what, format!("t = {nodes}; y = Mul(t, t)")).act("x", x)
@@ -23,6 +32,15 @@ pub fn cases() -> Vec<Case> {
             .ints("a", &[0])
             .not_in_tract("it takes the axis as a scalar alone")
             .mixes("over the samples"),
+        running("last axis", "", &[2, 4], -1),
+        running("exclusive", "<exclusive=1>", &[3, 2], 1),
+        running("of a zero", "", &[3], 1)
+            .prepend("z = Mul(x, d)")
+            .replace("CumProd(x, a)", "CumProd(z, a)")
+            .numbers("d", &[1.5, 0.0, 2.0], &[3]),
+        running("reversed", "<reverse=1>", &[3, 2], 1),
+        running("exclusive, reversed", "<exclusive=1,reverse=1>", &[4], 1),
+        running("over the samples", "", &[3], 0).mixes("over the samples"),
         square("Tile", "two axes", "Tile(x, r)", &[2, 3]).ints("r", &[1, 2, 3]).opsets(EVERY),
         square("Tile", "an axis of length 1", "Tile(x, r)", &[1, 3]).ints("r", &[1, 4, 1]),
         case("Tile", "a weight for each sample", "n = Shape(x); f = Gather(n, zero); r = Concat<axis=0>(f, ones); t = Tile(w, r); p = Reshape(x, s); h = Mul(p, t); y = Tanh(h)")
