@@ -1,5 +1,6 @@
 //! Sampling at computed places, as weighted sums of elements read there.
 
+use super::super::rules::window::Windows;
 use super::{GradError, Name, Node, Tape, Values, one};
 use crate::graph::attribute;
 use crate::tensor::{DType, Tensor};
@@ -52,29 +53,28 @@ pub(crate) fn sample(node: &Node, tape: &mut Tape) -> Values {
 pub(crate) fn deformed(node: &Node, tape: &mut Tape) -> Values {
     let (x, w, offset, to) = (node.required(0)?, node.required(1)?, node.required(2)?, tape.shape(node.output()?));
     let (from, kernel) = (tape.shape(x), tape.shape(w)[2..].to_vec());
-    let (lengths, axes) = (&from[2..], kernel.len());
-    let list = |name: &str, count: usize, value: i64| node.ints(name).map_or(vec![value; count], <[i64]>::to_vec);
-    let (strides, dilations) = (list("strides", axes, 1), list("dilations", axes, 1));
-    let pads = list("pads", 2 * axes, 0);
+    let Windows { input, output, geometry, .. } = Windows::new(node, tape, x, node.output()?, kernel)?;
     let shared = node.int("offset_group").unwrap_or(1).max(1) as usize;
-    let (taps, positions): (usize, usize) = (kernel.iter().product(), to[2..].iter().product());
+    let axes = geometry.kernel.len();
+    let (taps, positions): (usize, usize) = (geometry.kernel.iter().product(), output.iter().product());
     // Channels that share their offsets are read as those of one image.
     let (images, channels, count) = (from[0] * shared, from[1] / shared, taps * positions);
     let offset = tape.reshape(offset, &[images, taps, axes, positions]);
     let sampler = Sampler { reach: 2, padding: Padding::Zeros, corners: true };
-    let mut read = interpolated(node, tape, x, [images, channels, count], lengths, |tape, axis, stride| {
+    let mut read = interpolated(node, tape, x, [images, channels, count], &input, |tape, axis, stride| {
         let of =
             |sizes: &[usize], flat: usize| (flat / sizes[axis + 1..].iter().product::<usize>() % sizes[axis]) as f64;
         let regular = Array2::from_shape_fn((taps, positions), |(tap, position)| {
-            of(&to[2..], position) * strides[axis] as f64 + of(&kernel, tap) * dilations[axis] as f64
-                - pads[axis] as f64
+            of(&output, position) * geometry.strides[axis] as f64
+                + of(&geometry.kernel, tap) * geometry.dilations[axis] as f64
+                - geometry.pads[axis] as f64
         });
         let regular = tape.constant_floats(tape.dtype(&offset), regular.into_dyn());
         let moved = tape.slice(&offset, 2, axis, axis + 1);
         let moved = tape.reshape(&moved, &[images, taps, positions]);
         let places = tape.add(&moved, &regular);
         let places = tape.reshape(&places, &[images, 1, count]);
-        sampler.around(tape, &places, lengths[axis], stride)
+        sampler.around(tape, &places, input[axis], stride)
     })?;
     if let Some(mask) = node.input(4) {
         let mask = tape.reshape(mask, &[images, 1, count]);

@@ -1,6 +1,6 @@
 //! Operators that run along an axis, as reductions of a row for each place.
 
-use super::{GradError, Name, Node, Tape, Values, one};
+use super::{GradError, Node, Tape, Values, one};
 use crate::graph::normalise;
 use crate::tensor::Tensor;
 use ndarray::Array2;
@@ -20,7 +20,7 @@ pub(crate) fn product(node: &Node, tape: &mut Tape) -> Values {
     });
     let taken = tape.constant(Tensor::Bool(taken.into_dyn()));
     let taken = tape.reshape(&taken, &[&[shape[axis]; 2], &vec![1; shape.len() - axis - 1][..]].concat());
-    let row: Name = tape.reshape(x, &[&shape[..axis], &[1], &shape[axis..]].concat());
+    let row = tape.reshape(x, &[&shape[..axis], &[1], &shape[axis..]].concat());
     let other = tape.scalar(x, 1.0);
     let rows = tape.select(&taken, &row, &other);
     let products = tape.product(&rows, &[axis + 1]);

@@ -20,7 +20,7 @@ impl Facts {
     /// terms' bounds; moving elements or casting integers keeps them.
     pub fn note_bounds(&mut self, node: &Node) {
         let Ok(output) = node.output() else { return };
-        let Some((dtype, shape)) = self.kinds.get(output).cloned() else { return };
+        let Some((dtype, shape)) = self.kinds.get(output) else { return };
         // What is no larger has not wrapped around.
         let largest = match dtype {
             DType::I64 => u64::MAX / 4,
@@ -30,6 +30,7 @@ impl Facts {
         if shape.iter().product::<usize>() > NOTED {
             return;
         }
+        let shape = shape.clone();
         let bounds = match (node.domain.as_str(), node.op.as_str()) {
             ("", "ArgMax" | "ArgMin") => self.of_places(node, &shape),
             ("", "Add") => self.of_sum(node, &shape),
