@@ -39,6 +39,7 @@ pub mod error;
 pub mod gradient;
 pub mod graph;
 pub mod importance;
+mod kernels;
 pub mod model;
 pub mod pipeline;
 pub mod report;

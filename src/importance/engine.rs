@@ -6,9 +6,9 @@ use super::memory::Need;
 use super::outputs::Kept;
 use super::{ImportanceError, Lowering, Settings, Sums};
 use crate::autograd::objective::{ONE_HOT, Objective, SAMPLE_WEIGHT};
-use crate::autograd::{Accumulating, Backward, Reduction, Weight, accumulating};
+use crate::autograd::{Accumulating, Backward, PREFIX, Reduction, Weight, accumulating};
 use crate::data::Batch;
-use crate::graph::Name;
+use crate::graph::{Name, Node};
 use crate::session::{Carried, Feed, Output, Runtime, Session};
 use crate::tensor::Tensor;
 use ndarray::{Array1, ArrayD, IxDyn};
@@ -45,12 +45,13 @@ impl Engine {
     ) -> Result<Engine, ImportanceError> {
         let lowered = lowered(&backward, settings, runtime);
         if lowered.is_none() {
+            let before = before + runtime.beside(&backward.graph, &backward.kinds, &is_rough);
             Need::of(&backward, settings.passes, before).check(backward.batch, limit)?;
         }
         let session = match (&lowered, backward.graph.outputs.is_empty()) {
             (Some(lowered), _) => Some(runtime.session(&lowered.graph, &lowered.kinds)?),
             (None, true) => None,
-            (None, false) => Some(runtime.session(&backward.graph, &backward.kinds)?),
+            (None, false) => Some(runtime.gradients(&backward.graph, &backward.kinds, &is_rough)?),
         };
         Ok(Engine { backward, session, carried: lowered.map(|lowered| lowered.accumulators) })
     }
@@ -138,6 +139,11 @@ impl Engine {
         }
         Ok(feed)
     }
+}
+
+/// Whether a convolution is one of gradients, with a kernel that differentiation turned: no ReLU is closed or opened by it.
+pub(super) fn is_rough(node: &Node) -> bool {
+    node.input(1).is_some_and(|kernel| kernel.starts_with(PREFIX))
 }
 
 /// The graph with the contractions in it, where they are to be there.

@@ -7,9 +7,11 @@
 
 use super::ImportanceError;
 use super::contract::{Part, Values, get, moved};
-use super::kernel::{Products, Sizes, Walk, sizes};
+use super::kernel::{Products, Walk};
 use super::source::{Convolution, Product};
+use super::tiles::Tiles;
 use crate::autograd::{Contraction, Power, Use, Weight, places};
+use crate::kernels::registers::{Sizes, sizes};
 use pulp::Arch;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -17,8 +19,10 @@ use std::ops::Range;
 
 /// Bytes of right panels that are packed at a time, so that they stay in the cache.
 const CACHED: usize = 1 << 18;
+/// Bytes of left panels that are packed at a time, so that they stay in the cache that threads share.
+const SHARED: usize = 1 << 23;
 /// Elements of memory that is held for the next panels, at most.
-const HELD: usize = 1 << 20;
+const HELD: usize = 1 << 21;
 
 /// Adds what a batch contributes, where the weight has one use whose contraction is a product or a convolution; says
 /// whether it did.
@@ -62,9 +66,10 @@ pub(super) fn accumulate(
             let (images, grads) = (get::<f32>(values, x)?, get::<f32>(values, dy)?);
             let order = (0..samples).flat_map(|sample| Part { sample, batch }.indices(x)).collect();
             let convolution = Convolution::new(images, grads, order, samples, geometry, arch);
-            match convolution.by_channel() {
-                true => convolution.add_by_channel(power, total),
-                false => Fused::new(&convolution, power, arch).add(total),
+            match Tiles::new(&convolution, arch).filter(|_| samples == 1) {
+                _ if convolution.by_channel() => convolution.add_by_channel(power, total),
+                Some(tiles) => Fused::new(&convolution, power, arch).add_tiles(&tiles, total),
+                None => Fused::new(&convolution, power, arch).add(total),
             }
         }
         _ => return Ok(false),
@@ -110,6 +115,21 @@ pub(super) struct Panel {
     pub wide: bool,
 }
 
+impl Panel {
+    pub fn width(&self, lanes: usize) -> usize {
+        if self.wide { 2 * lanes } else { lanes }
+    }
+}
+
+/// Some images on their way into the sums of a panel.
+pub(super) struct Step<'a> {
+    pub images: Range<usize>,
+    /// What was prepared of the left matrices.
+    pub lefts: &'a [f32],
+    /// `[left panel, tap, row, column]`
+    pub sums: &'a mut [f32],
+}
+
 impl<'a, S: Source> Fused<'a, S> {
     fn new(source: &'a S, power: Power, arch: Arch) -> Self {
         Fused { source, power, arch, sizes: sizes(arch) }
@@ -124,20 +144,56 @@ impl<'a, S: Source> Fused<'a, S> {
         (0..self.source.groups()).flat_map(|group| cut(self.source.columns(), self.sizes.lanes, group)).collect()
     }
 
-    fn width(&self, panel: &Panel) -> usize {
-        if panel.wide { 2 * self.sizes.lanes } else { self.sizes.lanes }
+    /// Images that may be told apart no further, and what is taken of their sum.
+    fn together(&self) -> (usize, Power) {
+        match self.source.samples() {
+            // The sum over images that need not be told apart may be taken in any pieces.
+            0 | 1 => (1, Power::Signed),
+            samples => ((self.source.images() / samples).max(1), self.power),
+        }
     }
 
     fn add(&self, total: &mut [f64]) {
-        let lefts = self.pack_lefts();
+        let positions: usize = self.source.walk().lines.iter().map(|line| line.len).sum();
+        let left = self.source.groups() * self.lefts() * positions * self.sizes.left;
+        self.add_by(left, |images| self.pack_lefts(images), |panel, part| self.add_products(panel, part), total);
+    }
+
+    fn add_tiles(mut self, tiles: &Tiles, total: &mut [f64]) {
+        self.sizes.left = tiles.left();
+        self.add_by(tiles.size(), |images| tiles.lefts(images), |panel, step| tiles.add(panel, step), total);
+    }
+
+    /// Adds what `add` adds to the sums of each panel, for as many images at a time as `prepare` keeps in the cache,
+    /// of which one takes so many elements.
+    fn add_by(
+        &self,
+        size: usize,
+        prepare: impl Fn(Range<usize>) -> Vec<f32>,
+        add: impl Fn(&Panel, &mut Step) + Sync,
+        total: &mut [f64],
+    ) {
+        let (source, together) = (self.source, self.together().0);
         let panels = self.panels();
-        let owned = self.shares(&panels, total);
-        panels.par_iter().zip(owned).for_each(|(panel, rows)| {
-            let sums = self.sums(panel, &lefts);
-            self.flush(panel, &sums, rows);
-            put_back(sums);
-        });
-        put_back(lefts);
+        let mut owned: Vec<_> = self.shares(&panels, total).into_iter().map(|rows| (rows, vec![])).collect();
+        let at_once = (SHARED / (4 * size * together).max(1)).max(1) * together;
+        for first in (0..source.images()).step_by(at_once) {
+            let images = first..source.images().min(first + at_once);
+            let lefts = prepare(images.clone());
+            panels.par_iter().zip(&mut owned).for_each(|(panel, (rows, sums))| {
+                if sums.is_empty() {
+                    let taps = source.walk().taps.len();
+                    *sums = zeros(self.lefts() * taps * self.sizes.left * panel.width(self.sizes.lanes));
+                }
+                add(panel, &mut Step { images: images.clone(), lefts: &lefts, sums });
+                if images.end == source.images() {
+                    let sums = std::mem::take(sums);
+                    self.flush(panel, &sums, rows);
+                    put_back(sums);
+                }
+            });
+            put_back(lefts);
+        }
     }
 
     /// What each panel adds to of `total`, `[group, row, column, tap]`: a piece of every row of its group.
@@ -156,60 +212,51 @@ impl<'a, S: Source> Fused<'a, S> {
         shares
     }
 
-    /// All left panels, `[image, group, panel, position, column]`.
-    fn pack_lefts(&self) -> Vec<f32> {
+    /// All left panels of some images, `[image, group, panel, position, column]`.
+    fn pack_lefts(&self, images: Range<usize>) -> Vec<f32> {
         let (source, width) = (self.source, self.sizes.left);
         let positions: usize = source.walk().lines.iter().map(|line| line.len).sum();
-        let mut packed = zeros(source.images() * source.groups() * self.lefts() * positions * width);
+        let mut packed = zeros(images.len() * source.groups() * self.lefts() * positions * width);
         packed.par_chunks_mut((positions * width).max(1)).enumerate().for_each(|(index, out)| {
             let (rest, panel) = (index / self.lefts(), index % self.lefts());
             let first = panel * width;
             let columns = first..source.rows().min(first + width);
-            source.pack_left(rest / source.groups(), rest % source.groups(), columns, width, out);
+            let image = images.start + rest / source.groups();
+            source.pack_left(image, rest % source.groups(), columns, width, out);
         });
         packed
     }
 
     /// The sums of one panel: `[left panel, tap, row, column]`.
-    fn sums(&self, panel: &Panel, lefts: &[f32]) -> Vec<f32> {
-        let (source, width) = (self.source, self.width(panel));
-        let taps = source.walk().taps.len();
-        let mut sums = zeros(self.lefts() * taps * self.sizes.left * width);
-        let images = (source.images() / source.samples().max(1)).max(1);
-        // The sum over images that need not be told apart may be taken in any pieces.
-        let (together, power) = match source.samples() {
-            1 => (1, Power::Signed),
-            _ => (images, self.power),
-        };
+    fn add_products(&self, panel: &Panel, step: &mut Step) {
+        let (source, width) = (self.source, panel.width(self.sizes.lanes));
+        let (together, power) = self.together();
         let size = source.places() * width;
         let fit = (CACHED / (4 * size).max(1)).max(1);
         let at_once = (fit / together).max(1) * together;
-        let mut buffer = zeros(at_once.min(source.images()) * size);
-        let own = lefts.len() / (source.images() * source.groups()).max(1);
-        let all: Vec<usize> = (0..source.images()).collect();
+        let mut buffer = zeros(at_once.min(step.images.len()) * size);
+        let own = step.lefts.len() / (step.images.len() * source.groups()).max(1);
+        let all: Vec<usize> = (0..step.images.len()).collect();
         for chunk in all.chunks(at_once) {
             for (&image, out) in chunk.iter().zip(buffer.chunks_exact_mut(size)) {
-                source.pack_right(image, panel.group, panel.columns.clone(), width, out);
+                source.pack_right(step.images.start + image, panel.group, panel.columns.clone(), width, out);
             }
-            let left = |image: &usize| &lefts[(image * source.groups() + panel.group) * own..][..own];
+            let left = |image: &usize| &step.lefts[(image * source.groups() + panel.group) * own..][..own];
             let (left, right): (Vec<&[f32]>, Vec<&[f32]>) =
                 chunk.iter().map(left).zip(buffer.chunks_exact(size)).unzip();
-            let walk = source.walk();
-            let wide = panel.wide;
-            let products =
-                Products { left: &left, right: &right, images: together, walk, wide, power, sums: &mut sums };
-            self.arch.dispatch(products);
+            let (walk, wide, sums) = (source.walk(), panel.wide, &mut *step.sums);
+            self.arch.dispatch(Products { left: &left, right: &right, images: together, walk, wide, power, sums });
         }
         put_back(buffer);
-        sums
     }
 
     /// Adds the sums of a panel to its piece of each row, `[column, tap]`.
-    fn flush(&self, panel: &Panel, sums: &[f32], rows: Vec<&mut [f64]>) {
-        let (source, taps, width) = (self.source, self.source.walk().taps.len(), self.width(panel));
+    fn flush(&self, panel: &Panel, sums: &[f32], rows: &mut [&mut [f64]]) {
+        let (source, taps) = (self.source, self.source.walk().taps.len());
+        let width = panel.width(self.sizes.lanes);
         // Of one sample the power is taken here.
         let after = if source.samples() == 1 && !source.powered() { self.power } else { Power::Signed };
-        for (row, total) in rows.into_iter().enumerate() {
+        for (row, total) in rows.iter_mut().enumerate() {
             let (left, row) = (row / self.sizes.left, row % self.sizes.left);
             for tap in 0..taps {
                 let sums = &sums[((left * taps + tap) * self.sizes.left + row) * width..][..width];
@@ -231,14 +278,14 @@ thread_local! {
 }
 
 /// So many zeros, in memory of [`put_back`] where there is some.
-fn zeros(count: usize) -> Vec<f32> {
+pub(super) fn zeros(count: usize) -> Vec<f32> {
     let mut memory = USED.with_borrow_mut(|used| used.pop()).unwrap_or_default();
     memory.clear();
     memory.resize(count, 0.0);
     memory
 }
 
-fn put_back(memory: Vec<f32>) {
+pub(super) fn put_back(memory: Vec<f32>) {
     if memory.capacity() <= HELD {
         USED.with_borrow_mut(|used| used.push(memory));
     }
@@ -256,17 +303,10 @@ pub(super) fn cut(columns: usize, lanes: usize, group: usize) -> impl Iterator<I
 mod tests {
     use super::*;
     use crate::autograd::{ConvGeometry, Operand};
+    use crate::kernels::{all, numbers as between};
     use crate::specialise::samples::SampleAxis;
     use crate::tensor::Tensor;
     use proptest::prelude::*;
-
-    /// Every kind of vectors that this processor has.
-    fn all() -> Vec<Arch> {
-        let mut found = vec![Arch::Scalar, Arch::new()];
-        #[cfg(target_arch = "x86_64")]
-        found.extend(pulp::x86::V3::try_new().map(Arch::V3));
-        found
-    }
 
     /// Small integers, whose sums are exact in any order.
     fn numbers(shape: &[usize], seed: u64) -> Tensor {
@@ -315,6 +355,36 @@ mod tests {
             let x = operand("x", vec![2, group * channels, size]);
             let dy = operand("dy", vec![2, group * outputs, (size - 1) / stride + 1]);
             same(vec![group * outputs, channels, 3], Contraction::Conv { x, dy, geometry }, 2);
+        }
+
+        /// The sum over images of a kernel of 3×3 taps, by tiles where they are large enough, against the sum over taps.
+        #[test]
+        fn tiles(images in 1usize..30, channels in 1usize..40, outputs in 1usize..40, input in [6usize..18, 6usize..18],
+                 pads in [0usize..3, 0usize..3], more in [0usize..3, 0usize..3]) {
+            let output = [0, 1].map(|i| input[i] + pads[i] + more[i] - 2);
+            let geometry = ConvGeometry {
+                group: 1, kernel: vec![3; 2], strides: vec![1; 2], dilations: vec![1; 2], pads: pads.to_vec(),
+            };
+            let (x_shape, dy_shape) = ([images, channels, input[0], input[1]], [images, outputs, output[0], output[1]]);
+            let x = between(x_shape.iter().product(), 1);
+            let dy = between(dy_shape.iter().product(), 2);
+            let view = |shape, values| ndarray::ArrayView::from_shape(ndarray::IxDyn(shape), values).unwrap();
+            for arch in all() {
+                let order = (0..images).collect();
+                let convolution = Convolution::new(view(&x_shape, &x), view(&dy_shape, &dy), order, 1, &geometry, arch);
+                let Some(tiles) = Tiles::new(&convolution, arch) else { continue };
+                let sums = |by_tiles: bool| {
+                    let mut total = vec![0.0; outputs * channels * 9];
+                    let fused = Fused::new(&convolution, Power::Absolute, arch);
+                    if by_tiles { fused.add_tiles(&tiles, &mut total) } else { fused.add(&mut total) }
+                    total
+                };
+                let (found, expected) = (sums(true), sums(false));
+                let largest = expected.iter().fold(0.0, |max: f64, &sum| max.max(sum));
+                for (found, expected) in found.iter().zip(&expected) {
+                    prop_assert!((found - expected).abs() <= 1e-5 * largest, "{found}, expected {expected} of {largest}");
+                }
+            }
         }
     }
 }

@@ -5,7 +5,8 @@
 //! reads two short runs of memory: `R` numbers of the left panel and one or two vectors of the right one.
 
 use crate::autograd::Power;
-use pulp::{Arch, Simd, WithSimd};
+use crate::kernels::registers::{FEW, MANY, add, multiply};
+use pulp::{Simd, WithSimd};
 
 /// Positions that are added up in one register; longer sums are made of such pieces, which keeps rounding small.
 const PIECE: usize = 512;
@@ -28,31 +29,6 @@ pub(super) struct Walk {
     pub lines: Vec<Line>,
     pub step: usize,
     pub taps: Vec<usize>,
-}
-
-/// Sizes of panels on this processor.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Sizes {
-    /// Columns of a left panel.
-    pub left: usize,
-    /// Columns of a right panel of one vector; a wide one has twice as many.
-    pub lanes: usize,
-}
-
-/// Columns of a left panel where there are 32 registers, and where there are fewer.
-const MANY: usize = 8;
-const FEW: usize = 6;
-
-pub(super) fn sizes(arch: Arch) -> Sizes {
-    struct Ask;
-    impl WithSimd for Ask {
-        type Output = Sizes;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> Sizes {
-            Sizes { left: if S::REGISTER_COUNT >= 32 { MANY } else { FEW }, lanes: S::F32_LANES }
-        }
-    }
-    arch.dispatch(Ask)
 }
 
 /// The products of all left panels with one right panel, for some samples:
@@ -121,13 +97,8 @@ fn add_product<S: Simd, const R: usize, const V: usize>(
     let (mut piece, mut count) = ([[simd.splat_f32s(0.0); V]; R], 0);
     for line in &walk.lines {
         if count + line.len > PIECE {
-            for (total, piece) in total.iter_mut().zip(&mut piece) {
-                for (total, piece) in total.iter_mut().zip(piece) {
-                    *total = simd.add_f32s(*total, *piece);
-                    *piece = simd.splat_f32s(0.0);
-                }
-            }
-            count = 0;
+            add(simd, &piece, total);
+            (piece, count) = ([[simd.splat_f32s(0.0); V]; R], 0);
         }
         count += line.len;
         let (own, rest) = left.split_at(line.len);
@@ -139,26 +110,7 @@ fn add_product<S: Simd, const R: usize, const V: usize>(
             own.iter().zip(right.iter().step_by(step)).for_each(|(l, r)| multiply(simd, l, r, &mut piece));
         }
     }
-    for (total, piece) in total.iter_mut().zip(&piece) {
-        for (total, piece) in total.iter_mut().zip(piece) {
-            *total = simd.add_f32s(*total, *piece);
-        }
-    }
-}
-
-#[inline(always)]
-fn multiply<S: Simd, const R: usize, const V: usize>(
-    simd: S,
-    left: &[f32; R],
-    right: &[S::f32s; V],
-    out: &mut [[S::f32s; V]; R],
-) {
-    for (out, &l) in out.iter_mut().zip(left) {
-        let l = simd.splat_f32s(l);
-        for (out, &r) in out.iter_mut().zip(right) {
-            *out = simd.mul_add_f32s(l, r, *out);
-        }
-    }
+    add(simd, &piece, total);
 }
 
 #[inline(always)]
@@ -232,11 +184,7 @@ impl Channels<'_> {
                             }
                         }
                     }
-                    for (product, piece) in product.iter_mut().zip(&piece) {
-                        for (product, piece) in product.iter_mut().zip(piece) {
-                            *product = simd.add_f32s(*product, *piece);
-                        }
-                    }
+                    add(simd, &piece, &mut product);
                 }
             }
             add_power(simd, self.power, &product, sums);

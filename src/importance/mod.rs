@@ -18,6 +18,7 @@ mod settings;
 mod shard;
 mod source;
 mod sums;
+mod tiles;
 
 pub use crate::autograd::Power;
 pub(crate) use batch::padded;

@@ -1,7 +1,7 @@
 //! One pass over a data set, batch by batch.
 
 use super::batch::{padded, part};
-use super::engine::{Engine, Shown};
+use super::engine::{Engine, Shown, is_rough};
 use super::memory::{Need, limit, resident};
 use super::outputs::Kept;
 use super::{ImportanceError, Settings, Shard, Sums};
@@ -226,11 +226,9 @@ impl<'a> Importance<'a> {
         let total: usize = facts.kinds.values().map(bytes).sum::<usize>().saturating_sub(constants);
         let most = (AUTO_BYTES / total.max(1)).clamp(1, AUTO_MOST);
         let Settings { objective, reduction, .. } = self.settings;
-        let need = Need::of(
-            &differentiate(specialised, self.parameters, objective, reduction)?,
-            self.settings.passes,
-            self.before,
-        );
+        let backward = differentiate(specialised, self.parameters, objective, reduction)?;
+        let before = self.before + self.runtime.beside(&backward.graph, &backward.kinds, &is_rough);
+        let need = Need::of(&backward, self.settings.passes, before);
         Ok(need.batch(self.limit).min(most))
     }
 

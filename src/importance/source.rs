@@ -3,9 +3,10 @@
 use super::ImportanceError;
 use super::contract::{Part, Real, Values, get};
 use super::fused::{Source, cut};
-use super::kernel::{Channels, Walk, lines, sizes};
+use super::kernel::{Channels, Walk, lines};
 use super::panels::{Padded, of_columns, of_planes, of_rows};
 use crate::autograd::{ConvGeometry, Operand, Power};
+use crate::kernels::registers::sizes;
 use ndarray::ArrayViewD;
 use pulp::Arch;
 use rayon::prelude::*;
@@ -145,12 +146,15 @@ pub(super) struct Convolution<'a> {
     /// Images, sample after sample.
     order: Vec<usize>,
     samples: usize,
-    geometry: &'a ConvGeometry,
+    pub geometry: &'a ConvGeometry,
     arch: Arch,
     /// Channels of the input and of the output in a group.
-    channels: usize,
-    outputs: usize,
-    /// Elements of a channel of the input and of the output, and of a line of each.
+    pub channels: usize,
+    pub outputs: usize,
+    /// Spatial sizes of the input and of the output.
+    pub image: Vec<usize>,
+    pub result: Vec<usize>,
+    /// Elements of a channel of the input and of the output, and of a line of the input.
     plane: usize,
     positions: usize,
     line: usize,
@@ -181,6 +185,8 @@ impl<'a> Convolution<'a> {
             arch,
             channels: x.shape()[1] / geometry.group,
             outputs: dy.shape()[1] / geometry.group,
+            image: input.to_vec(),
+            result: output.to_vec(),
             plane: input.iter().product(),
             positions,
             line: input.last().copied().unwrap_or(1),
@@ -204,12 +210,12 @@ impl<'a> Convolution<'a> {
         self.channels == 1 && self.geometry.group > 1
     }
 
-    fn input(&self, image: usize, channel: usize) -> &[f32] {
+    pub fn input(&self, image: usize, channel: usize) -> &[f32] {
         let channels = self.channels * self.geometry.group;
         &self.x[(self.order[image] * channels + channel) * self.plane..][..self.plane]
     }
 
-    fn gradient(&self, image: usize, channel: usize) -> &[f32] {
+    pub fn gradient(&self, image: usize, channel: usize) -> &[f32] {
         let channels = self.outputs * self.geometry.group;
         &self.dy[(self.order[image] * channels + channel) * self.positions..][..self.positions]
     }

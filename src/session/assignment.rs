@@ -21,9 +21,19 @@ pub struct Assignment {
     pub products: usize,
 }
 
-/// Convolutions and matrix products, and what ONNX Runtime fuses them into.
-const PRODUCTS: [&str; 9] =
-    ["Conv", "ConvTranspose", "MatMul", "Gemm", "FusedConv", "FusedMatMul", "FusedGemm", "NhwcConv", "NhwcFusedConv"];
+/// Convolutions and matrix products, what ONNX Runtime fuses them into, and our own.
+const PRODUCTS: [&str; 10] = [
+    "Conv",
+    "ConvTranspose",
+    "MatMul",
+    "Gemm",
+    "FusedConv",
+    "FusedMatMul",
+    "FusedGemm",
+    "NhwcConv",
+    "NhwcFusedConv",
+    super::onnxruntime::WINOGRAD_CONV,
+];
 
 fn is_product(node: &Assigned) -> bool {
     PRODUCTS.contains(&node.op.as_str())

@@ -10,7 +10,7 @@ mod tract;
 pub use assignment::Assignment;
 
 use crate::error::Kind;
-use crate::graph::{Graph, Name, to_model_proto};
+use crate::graph::{Graph, Name, Node, to_model_proto};
 use crate::tensor::{DType, Tensor};
 use ndarray::ArrayViewD;
 use std::collections::BTreeMap;
@@ -208,6 +208,20 @@ impl SessionError {
     }
 }
 
+/// Tells the nodes whose results may be rounded more: no kink of a later function turns on them.
+pub type Rough<'a> = &'a dyn Fn(&Node) -> bool;
+
+/// What a session is for.
+#[derive(Clone, Copy)]
+enum Purpose<'a> {
+    /// A run or two.
+    Look,
+    /// Many runs.
+    Runs,
+    /// Many runs, for gradients.
+    Gradients(Rough<'a>),
+}
+
 enum Backend {
     OnnxRuntime(onnxruntime::OnnxRuntime),
     Tract,
@@ -290,7 +304,25 @@ impl Runtime {
     /// # Errors
     /// The runtime refuses the graph; where CUDA was asked for, also when an operator that does the work is not on it.
     pub fn session(&self, graph: &Graph, kinds: &Kinds) -> Result<Box<dyn Session>, SessionError> {
-        self.prepare(graph, kinds, true)
+        self.prepare(graph, kinds, Purpose::Runs)
+    }
+
+    /// A session for the gradients of many batches: on the CPU, ONNX Runtime leaves convolutions with 3×3 taps to Winograd's
+    /// method where that is faster. Its results differ by rounding, as a sum over taps would, and for those that `rough` tells
+    /// about four times as much.
+    ///
+    /// # Errors
+    /// As [`Runtime::session`].
+    pub fn gradients(&self, graph: &Graph, kinds: &Kinds, rough: Rough) -> Result<Box<dyn Session>, SessionError> {
+        self.prepare(graph, kinds, Purpose::Gradients(rough))
+    }
+
+    /// Bytes of kernels that [`Runtime::gradients`] keeps beside the constants of a graph, at most.
+    pub(crate) fn beside(&self, graph: &Graph, kinds: &Kinds, rough: Rough) -> u64 {
+        match &self.backend {
+            Backend::OnnxRuntime(backend) => backend.beside(graph, kinds, rough),
+            Backend::Tract => 0,
+        }
     }
 
     /// A session for one or two runs: built fast, without the optimisations that pay over many.
@@ -298,14 +330,16 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::session`].
     pub fn observer(&self, graph: &Graph) -> Result<Box<dyn Session>, SessionError> {
-        self.prepare(graph, &Kinds::new(), false)
+        self.prepare(graph, &Kinds::new(), Purpose::Look)
     }
 
-    fn prepare(&self, graph: &Graph, kinds: &Kinds, optimise: bool) -> Result<Box<dyn Session>, SessionError> {
-        let kind = |name: &Name| kinds.get(name).cloned();
+    fn prepare(&self, graph: &Graph, kinds: &Kinds, purpose: Purpose) -> Result<Box<dyn Session>, SessionError> {
         match &self.backend {
-            Backend::OnnxRuntime(backend) => backend.session(graph, kind, self.options.threads, optimise),
-            Backend::Tract => tract::session(&to_model_proto(graph, kind), optimise),
+            Backend::OnnxRuntime(backend) => backend.session(graph, kinds, self.options.threads, purpose),
+            Backend::Tract => {
+                let model = to_model_proto(graph, |name| kinds.get(name).cloned());
+                tract::session(&model, !matches!(purpose, Purpose::Look))
+            }
         }
     }
 }

@@ -1,11 +1,14 @@
 //! ONNX Runtime, loaded from a shared library at run time.
 
+mod convolutions;
 mod running;
+
+pub(super) use convolutions::OPERATOR as WINOGRAD_CONV;
 
 use super::assignment::{self, Assigned, Tally};
 use super::{DeviceChoice, RuntimeInfo, RuntimeOptions, Session, SessionError, Surroundings, cuda, locate};
-use crate::graph::{Graph, Name, to_split_model_proto};
-use crate::tensor::DType;
+use super::{Kinds, Purpose, Rough};
+use crate::graph::{Graph, to_split_model_proto};
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use protobuf::Message;
@@ -128,17 +131,30 @@ impl OnnxRuntime {
     pub(super) fn session(
         &self,
         graph: &Graph,
-        kind: impl Fn(&Name) -> Option<(DType, Vec<usize>)>,
+        kinds: &Kinds,
         threads: usize,
-        optimise: bool,
+        purpose: Purpose,
     ) -> Result<Box<dyn Session>, SessionError> {
-        let (model, constants) = to_split_model_proto(graph, kind, CONSTANTS);
-        let plan = Plan { bytes: model.write_to_bytes().map_err(refusal)?, constants, threads, optimise };
-        let on_cpu = || build(ort::session::Session::builder(&self.environment).map_err(refusal)?, &plan);
+        let plan = || Plan::new(graph, kinds, threads, purpose);
+        let on_cpu = || {
+            let builder = ort::session::Session::builder(&self.environment).map_err(refusal)?;
+            let replaced = match purpose {
+                Purpose::Gradients(rough) => convolutions::replaced(graph, kinds, rough, threads),
+                Purpose::Look | Purpose::Runs => None,
+            };
+            match replaced {
+                None => build(builder, &plan()?),
+                Some((graph, convolutions)) => {
+                    let builder = builder.with_operators(convolutions.domain().map_err(refusal)?).map_err(refusal)?;
+                    build(builder, &Plan::new(&graph, kinds, threads, purpose)?)
+                }
+            }
+        };
         let (session, record) = match self.device() {
             None => on_cpu()?,
             Some(cuda) => {
-                let (built, reason) = settle(self.build_on_gpu(cuda.device, &plan), cuda.demanded, on_cpu)?;
+                let (built, reason) =
+                    settle(plan().and_then(|plan| self.build_on_gpu(cuda.device, &plan)), cuda.demanded, on_cpu)?;
                 if let Some(reason) = reason {
                     let _ =
                         self.fallback.set(format!("running on the CPU: CUDA does not take the whole graph: {reason}"));
@@ -149,6 +165,11 @@ impl OnnxRuntime {
         self.tally.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&record);
         let device = self.device().map(|cuda| cuda.device);
         Ok(Box::new(OrtSession::new(session, device)))
+    }
+
+    /// Bytes of kernels that a session for gradients keeps beside the constants of the graph, at most.
+    pub(super) fn beside(&self, graph: &Graph, kinds: &Kinds, rough: Rough) -> u64 {
+        if self.on_gpu() { 0 } else { convolutions::bytes(graph, kinds, rough) }
     }
 
     fn build_on_gpu(&self, device: u32, plan: &Plan) -> Result<Built, SessionError> {
@@ -183,6 +204,14 @@ struct Plan {
     constants: Arc<[u8]>,
     threads: usize,
     optimise: bool,
+}
+
+impl Plan {
+    fn new(graph: &Graph, kinds: &Kinds, threads: usize, purpose: Purpose) -> Result<Plan, SessionError> {
+        let (model, constants) = to_split_model_proto(graph, |name| kinds.get(name).cloned(), CONSTANTS);
+        let bytes = model.write_to_bytes().map_err(refusal)?;
+        Ok(Plan { bytes, constants, threads, optimise: !matches!(purpose, Purpose::Look) })
+    }
 }
 
 fn build(builder: SessionBuilder, plan: &Plan) -> Result<Built, SessionError> {

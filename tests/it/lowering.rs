@@ -73,6 +73,23 @@ fn trained_models() {
     }
 }
 
+/// Convolutions of batches that are large enough are computed another way, within rounding the same.
+#[test]
+fn convolutions_by_tiles() {
+    let path = format!("{}/models/resnet18_dynamo.onnx", env!("CARGO_MANIFEST_DIR"));
+    let graph = Graph::new(&Model::read(Path::new(&path), &Limits::default()).unwrap()).unwrap();
+    let set = data(&graph, 40, None);
+    let weights: BTreeSet<Name> = parameters(&graph).into_iter().filter(|w| w.contains(".weight")).collect();
+    for reduction in [Reduction::Sample, Reduction::Batch] {
+        let sums = |settings: Settings| {
+            let runtime = runtime(RuntimeChoice::OnnxRuntime);
+            Importance::new(&runtime, &graph, &weights, settings).unwrap().run(&set, |_| ()).unwrap()
+        };
+        let (found, expected) = (sums(settings(reduction, 40)), sums(in_graph(settings(reduction, 40))));
+        assert_near(&found, &expected, 2e-5, &format!("{reduction:?}"));
+    }
+}
+
 /// Gradients of single samples are held for as many samples as there is room for; the result is the same.
 #[test]
 fn gradients_of_samples_are_held_in_pieces() {

@@ -1,0 +1,53 @@
+//! Products that stay in registers: a few numbers of a left panel times one or two vectors of a right one.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Sizes of panels on this processor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Sizes {
+    /// Columns of a left panel.
+    pub left: usize,
+    /// Columns of a right panel of one vector; a wide one has twice as many.
+    pub lanes: usize,
+}
+
+/// Columns of a left panel where there are 32 registers, and where there are fewer.
+pub(crate) const MANY: usize = 8;
+pub(crate) const FEW: usize = 6;
+
+pub(crate) fn sizes(arch: Arch) -> Sizes {
+    struct Ask;
+    impl WithSimd for Ask {
+        type Output = Sizes;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> Sizes {
+            Sizes { left: if S::REGISTER_COUNT >= 32 { MANY } else { FEW }, lanes: S::F32_LANES }
+        }
+    }
+    arch.dispatch(Ask)
+}
+
+/// Adds a piece of a sum.
+#[inline(always)]
+pub(crate) fn add<S: Simd, const V: usize>(simd: S, piece: &[[S::f32s; V]], total: &mut [[S::f32s; V]]) {
+    for (total, piece) in total.iter_mut().zip(piece) {
+        for (total, piece) in total.iter_mut().zip(piece) {
+            *total = simd.add_f32s(*total, *piece);
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn multiply<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    left: &[f32; R],
+    right: &[S::f32s; V],
+    out: &mut [[S::f32s; V]; R],
+) {
+    for (out, &l) in out.iter_mut().zip(left) {
+        let l = simd.splat_f32s(l);
+        for (out, &r) in out.iter_mut().zip(right) {
+            *out = simd.mul_add_f32s(l, r, *out);
+        }
+    }
+}
