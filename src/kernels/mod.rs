@@ -1,6 +1,7 @@
 //! Inner loops for whatever vectors the processor has.
 
 pub(crate) mod convolution;
+pub(crate) mod pool;
 pub(crate) mod registers;
 pub(crate) mod winograd;
 

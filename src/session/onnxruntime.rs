@@ -1,6 +1,8 @@
 //! ONNX Runtime, loaded from a shared library at run time.
 
 mod convolutions;
+mod operators;
+mod pooling;
 mod running;
 
 pub(super) use convolutions::OPERATOR as WINOGRAD_CONV;
@@ -138,17 +140,13 @@ impl OnnxRuntime {
         let plan = || Plan::new(graph, kinds, threads, purpose);
         let on_cpu = || {
             let builder = ort::session::Session::builder(&self.environment).map_err(refusal)?;
-            let replaced = match purpose {
-                Purpose::Gradients(rough) => convolutions::replaced(graph, kinds, rough, threads),
-                Purpose::Look | Purpose::Runs => None,
+            let Purpose::Gradients(rough) = purpose else { return build(builder, &plan()?) };
+            let (graph, operators) = operators::replaced(graph, kinds, rough, threads).map_err(refusal)?;
+            let builder = match operators {
+                Some(operators) => builder.with_operators(operators).map_err(refusal)?,
+                None => builder,
             };
-            match replaced {
-                None => build(builder, &plan()?),
-                Some((graph, convolutions)) => {
-                    let builder = builder.with_operators(convolutions.domain().map_err(refusal)?).map_err(refusal)?;
-                    build(builder, &Plan::new(&graph, kinds, threads, purpose)?)
-                }
-            }
+            build(builder, &Plan::new(&graph, kinds, threads, purpose)?)
         };
         let (session, record) = match self.device() {
             None => on_cpu()?,

@@ -1,23 +1,22 @@
 //! Convolutions of a session that are computed by [Winograd's method](crate::kernels::winograd) instead of by the runtime.
 
+use super::operators::{DOMAIN, missing};
 use crate::graph::{Graph, Name, Node, attribute};
 use crate::kernels::convolution::{Images, Method, Shape, Work, transformed};
 use crate::kernels::registers::sizes;
 use crate::session::{Kinds, Rough};
 use crate::tensor::{DType, Tensor};
+use ort::Result;
 use ort::operator::{
-    ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
-    ShapeInferenceContext,
+    ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
 };
 use ort::value::{TensorElementType, ValueType};
-use ort::{Error, Result};
 use pulp::Arch;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-/// Name and domain of the operator, and the attribute that tells the layer.
-const DOMAIN: &str = "onnx_unlearn";
+/// Name of the operator, and the attribute that tells the layer.
 pub(in crate::session) const OPERATOR: &str = "WinogradConv";
 const LAYER: &str = "layer";
 
@@ -36,13 +35,12 @@ pub(super) struct Convolutions {
     layers: Arc<Vec<Arc<Layer>>>,
 }
 
-/// The graph with such convolutions as are faster so as nodes of an operator of their own, and that operator; none
-/// where there are none.
-pub(super) fn replaced(graph: &Graph, kinds: &Kinds, rough: Rough, threads: usize) -> Option<(Graph, Convolutions)> {
+/// Puts nodes of an operator of their own in the place of such convolutions as are faster so; none where there are none.
+pub(super) fn replace(graph: &mut Graph, kinds: &Kinds, rough: Rough, threads: usize) -> Option<Convolutions> {
     let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads };
     let arch = Arch::new();
-    let (mut graph, mut layers) = (graph.clone(), vec![]);
-    let Graph { nodes, constants, .. } = &mut graph;
+    let mut layers = vec![];
+    let Graph { nodes, constants, .. } = &mut *graph;
     for node in nodes {
         let Some((shape, images)) = shape(node, kinds, rough, constants) else { continue };
         let constant = |i| node.input(i).map(|name| constants.get(name).and_then(|tensor| tensor.slice::<f32>()));
@@ -57,9 +55,8 @@ pub(super) fn replaced(graph: &Graph, kinds: &Kinds, rough: Rough, threads: usiz
         node.inputs.truncate(1);
         layers.push(Arc::new(Layer { shape, images, kernel, bias }));
     }
-    graph.opsets.insert(DOMAIN.into(), 1);
     graph.prune();
-    (!layers.is_empty()).then(|| (graph, Convolutions { arch, threads, layers: Arc::new(layers) }))
+    (!layers.is_empty()).then(|| Convolutions { arch, threads, layers: Arc::new(layers) })
 }
 
 /// Bytes of transformed kernels, at most.
@@ -90,12 +87,6 @@ fn shape(node: &Node, kinds: &Kinds, rough: Rough, constants: &BTreeMap<Name, Ar
     fits.then_some((Shape { method, channels, outputs, input: [h, w], pads, output: [oh, ow] }, images))
 }
 
-impl Convolutions {
-    pub fn domain(self) -> Result<OperatorDomain> {
-        OperatorDomain::new(DOMAIN)?.add(self)
-    }
-}
-
 impl Operator for Convolutions {
     type Kernel<'attr> = Convolution;
 
@@ -113,13 +104,13 @@ impl Operator for Convolutions {
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> Result<Convolution> {
         let index = context.get::<i64>(LAYER).and_then(|index| usize::try_from(index).ok());
-        let layer = index.and_then(|index| self.layers.get(index)).ok_or_else(|| Error::new("no such layer"))?;
+        let layer = index.and_then(|index| self.layers.get(index)).ok_or_else(missing)?;
         Ok(Convolution { layer: layer.clone(), arch: self.arch, threads: self.threads })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
         let index = usize::try_from(context.attr::<i64>(LAYER)?).unwrap_or(usize::MAX);
-        let layer = self.layers.get(index).ok_or_else(|| Error::new("no such layer"))?;
+        let layer = self.layers.get(index).ok_or_else(missing)?;
         let Shape { outputs, output: [height, width], .. } = layer.shape;
         let shape = [layer.images, outputs, height, width].map(|d| d as i64);
         let dimension_symbols = ort::value::SymbolicDimensions::empty(4);
@@ -144,11 +135,11 @@ thread_local! {
 impl Kernel for Convolution {
     fn compute(&mut self, context: &ComputeContext) -> Result<()> {
         let Layer { shape, images, kernel, bias } = &*self.layer;
-        let x = context.input(0)?.ok_or_else(|| Error::new("the images are missing"))?;
+        let x = context.input(0)?.ok_or_else(missing)?;
         let (_, x) = x.try_extract_tensor::<f32>()?;
         let [height, width] = shape.output;
         let dims = [*images, shape.outputs, height, width].map(|d| d as i64);
-        let mut y = context.output(0, dims)?.ok_or_else(|| Error::new("there is no output"))?;
+        let mut y = context.output(0, dims)?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         // Whole images for each thread; where there are fewer images than threads, some outputs of one.
         let share = images.div_ceil(self.threads);
@@ -207,7 +198,8 @@ mod tests {
     fn only_what_has_nine_neighbouring_taps_is_replaced() {
         let pads = || attribute("pads", vec![1; 4]);
         let (graph, kinds) = convolution([64, 64, 3, 3], [20, 20], vec![pads()]);
-        let (new, convolutions) = replaced(&graph, &kinds, &|_| true, 2).unwrap();
+        let mut new = graph.clone();
+        let convolutions = replace(&mut new, &kinds, &|_| true, 2).unwrap();
         assert_eq!((new.nodes[0].op.as_str(), new.nodes[0].domain.as_str()), (OPERATOR, DOMAIN));
         assert_eq!((new.constants.len(), convolutions.layers.len()), (0, 1));
         assert_eq!(bytes(&graph, &kinds, &|_| true), 4 * convolutions.layers[0].kernel.len() as u64);
@@ -218,9 +210,9 @@ mod tests {
             convolution([64, 64, 3, 3], [16, 16], vec![attribute("dilations", vec![2; 2])]),
             convolution([64, 64, 3, 3], [20, 20], vec![attribute("auto_pad", "SAME_UPPER")]),
         ];
-        for (graph, kinds) in others {
-            assert!(replaced(&graph, &kinds, &|_| true, 2).is_none());
+        for (mut graph, kinds) in others {
             assert_eq!(bytes(&graph, &kinds, &|_| true), 0);
+            assert!(replace(&mut graph, &kinds, &|_| true, 2).is_none());
         }
     }
 }
