@@ -44,14 +44,15 @@ impl Engine {
         limit: Option<u64>,
     ) -> Result<Engine, ImportanceError> {
         let lowered = lowered(&backward, settings, runtime);
+        let (need, own) = need(&backward, settings, runtime, before);
         if lowered.is_none() {
-            let before = before + runtime.beside(&backward.graph, &backward.kinds, &is_rough);
-            Need::of(&backward, settings.passes, before).check(backward.batch, limit)?;
+            need.check(backward.batch, limit)?;
         }
         let session = match (&lowered, backward.graph.outputs.is_empty()) {
             (Some(lowered), _) => Some(runtime.session(&lowered.graph, &lowered.kinds)?),
             (None, true) => None,
-            (None, false) => Some(runtime.gradients(&backward.graph, &backward.kinds, &is_rough)?),
+            (None, false) if own => Some(runtime.gradients(&backward.graph, &backward.kinds, &is_rough)?),
+            (None, false) => Some(runtime.session(&backward.graph, &backward.kinds)?),
         };
         Ok(Engine { backward, session, carried: lowered.map(|lowered| lowered.accumulators) })
     }
@@ -141,8 +142,19 @@ impl Engine {
     }
 }
 
+/// What a pass needs of memory, and whether that is with the kernels of our own operators. They are left out where the
+/// limit that was asked for has no room for them; what happens to be free has no say in it: it must not change the bits.
+pub(super) fn need(backward: &Backward, settings: &Settings, runtime: &Runtime, before: u64) -> (Need, bool) {
+    let beside = runtime.beside(&backward.graph, &backward.kinds, &is_rough);
+    let [own, standard] = [before + beside, before].map(|before| Need::of(backward, settings.passes, before));
+    match settings.memory {
+        Some(limit) if own.bytes(backward.batch) > limit => (standard, false),
+        _ => (own, true),
+    }
+}
+
 /// Whether a convolution is one of gradients, with a kernel that differentiation turned: no ReLU is closed or opened by it.
-pub(super) fn is_rough(node: &Node) -> bool {
+fn is_rough(node: &Node) -> bool {
     node.input(1).is_some_and(|kernel| kernel.starts_with(PREFIX))
 }
 

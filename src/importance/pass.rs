@@ -1,8 +1,8 @@
 //! One pass over a data set, batch by batch.
 
 use super::batch::{padded, part};
-use super::engine::{Engine, Shown, is_rough};
-use super::memory::{Need, limit, resident};
+use super::engine::{Engine, Shown, need};
+use super::memory::{limit, resident};
 use super::outputs::Kept;
 use super::{ImportanceError, Settings, Shard, Sums};
 use crate::autograd::{Reduction, check_rules, differentiate};
@@ -227,8 +227,7 @@ impl<'a> Importance<'a> {
         let most = (AUTO_BYTES / total.max(1)).clamp(1, AUTO_MOST);
         let Settings { objective, reduction, .. } = self.settings;
         let backward = differentiate(specialised, self.parameters, objective, reduction)?;
-        let before = self.before + self.runtime.beside(&backward.graph, &backward.kinds, &is_rough);
-        let need = Need::of(&backward, self.settings.passes, before);
+        let (need, _) = need(&backward, &self.settings, self.runtime, self.before);
         Ok(need.batch(self.limit).min(most))
     }
 

@@ -137,6 +137,9 @@ impl Kernel for Convolution {
         let Layer { shape, images, kernel, bias } = &*self.layer;
         let x = context.input(0)?.ok_or_else(missing)?;
         let (_, x) = x.try_extract_tensor::<f32>()?;
+        if x.len() != images * shape.channels * shape.input[0] * shape.input[1] {
+            return Err(missing());
+        }
         let [height, width] = shape.output;
         let dims = [*images, shape.outputs, height, width].map(|d| d as i64);
         let mut y = context.output(0, dims)?.ok_or_else(missing)?;

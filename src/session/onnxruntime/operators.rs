@@ -32,7 +32,7 @@ pub(super) fn replaced(
     Ok((graph, Some(domain)))
 }
 
-/// What a node of ours reads, writes or is made of is not there.
+/// What a node of ours reads, writes or is made of is not there, or of another shape.
 pub(super) fn missing() -> Error {
-    Error::new("an operand is missing")
+    Error::new("an operand is missing, or has another shape than when the session was made")
 }

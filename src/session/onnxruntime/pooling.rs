@@ -128,6 +128,9 @@ impl Kernel for Pool {
         let mut places = context.output(1, self.layer.output())?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         let (_, places) = places.try_extract_tensor_mut::<i64>()?;
+        if x.len() != self.layer.images * self.layer.channels * windows.input[0] * windows.input[1] {
+            return Err(missing());
+        }
         let [from, to] = [windows.input, windows.output].map(|[height, width]| height * width);
         let planes = x.chunks_exact(from).zip(y.chunks_exact_mut(to)).zip(places.chunks_exact_mut(to));
         let tasks: Vec<_> = planes.map(|task| Mutex::new(Some(task))).collect();
