@@ -66,7 +66,7 @@ pub(super) fn accumulate(
             let (images, grads) = (get::<f32>(values, x)?, get::<f32>(values, dy)?);
             let order = (0..samples).flat_map(|sample| Part { sample, batch }.indices(x)).collect();
             let convolution = Convolution::new(images, grads, order, samples, geometry, arch);
-            match Tiles::new(&convolution, arch).filter(|_| samples == 1) {
+            match Tiles::new(&convolution, arch).filter(|_| !apart) {
                 _ if convolution.by_channel() => convolution.add_by_channel(power, total),
                 Some(tiles) => Fused::new(&convolution, power, arch).add_tiles(&tiles, total),
                 None => Fused::new(&convolution, power, arch).add(total),
@@ -336,6 +336,28 @@ mod tests {
         let all: Vec<Vec<f64>> = all().into_iter().map(sums).collect();
         assert!(all[0].iter().any(|&sum| sum > 0.0));
         all.iter().for_each(|sums| assert_eq!(*sums, all[0]));
+    }
+
+    /// Of samples that are told apart, even one alone, what no tap brings together stays at exactly zero.
+    #[test]
+    fn zeros_of_a_sample_stay() {
+        let corner = |shape: &[usize], place: usize, seed| {
+            let mut tensor = ndarray::ArrayD::<f32>::zeros(shape);
+            let values = between(shape[1], seed);
+            values.into_iter().enumerate().for_each(|(channel, value)| tensor[[0, channel, place, place]] = value);
+            Tensor::F32(tensor)
+        };
+        let [x, dy] = ["x", "dy"].map(|name| operand(name, vec![1, 32, 8, 8]));
+        let (first, fourth) = (corner(&x.shape, 0, 1), corner(&dy.shape, 3, 2));
+        let values: Values = [("x", (&first).into()), ("dy", (&fourth).into())].into();
+        let [kernel, strides, dilations, pads] = [3, 1, 1, 1].map(|n| vec![n; 2]);
+        let contraction =
+            Contraction::Conv { x, dy, geometry: ConvGeometry { group: 1, kernel, strides, dilations, pads } };
+        let weight =
+            Weight { name: "w".into(), shape: vec![32, 32, 3, 3], uses: vec![Use { contraction, views: vec![] }] };
+        let mut total = vec![0.0; 32 * 32 * 9];
+        assert!(accumulate(Arch::new(), &weight, 1, &values, Power::Absolute, &mut total).unwrap());
+        assert!(total.iter().all(|&sum| sum == 0.0));
     }
 
     proptest! {
