@@ -7,6 +7,7 @@
 
 use super::ImportanceError;
 use super::contract::{Part, Values, get, moved};
+use super::held::{put_back, zeros};
 use super::kernel::{Products, Walk};
 use super::source::{Convolution, Product};
 use super::tiles::Tiles;
@@ -14,15 +15,12 @@ use crate::autograd::{Contraction, Power, Use, Weight, places};
 use crate::kernels::registers::{Sizes, sizes};
 use pulp::Arch;
 use rayon::prelude::*;
-use std::cell::RefCell;
 use std::ops::Range;
 
 /// Bytes of right panels that are packed at a time, so that they stay in the cache.
 const CACHED: usize = 1 << 18;
 /// Bytes of left panels that are packed at a time, so that they stay in the cache that threads share.
 const SHARED: usize = 1 << 23;
-/// Elements of memory that is held for the next panels, at most.
-const HELD: usize = 1 << 21;
 
 /// Adds what a batch contributes, where the weight has one use whose contraction is a product or a convolution; says
 /// whether it did.
@@ -67,8 +65,8 @@ pub(super) fn accumulate(
             let order = (0..samples).flat_map(|sample| Part { sample, batch }.indices(x)).collect();
             let convolution = Convolution::new(images, grads, order, samples, geometry, arch);
             match Tiles::new(&convolution, arch).filter(|_| !apart) {
-                _ if convolution.by_channel() => convolution.add_by_channel(power, total),
                 Some(tiles) => Fused::new(&convolution, power, arch).add_tiles(&tiles, total),
+                None if convolution.by_channel() => convolution.add_by_channel(power, total),
                 None => Fused::new(&convolution, power, arch).add(total),
             }
         }
@@ -269,25 +267,6 @@ impl<'a, S: Source> Fused<'a, S> {
                 }
             }
         }
-    }
-}
-
-thread_local! {
-    /// Memory that panels and their sums lay in and the next ones will: new pages for each would take a good part of the time.
-    static USED: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// So many zeros, in memory of [`put_back`] where there is some.
-pub(super) fn zeros(count: usize) -> Vec<f32> {
-    let mut memory = USED.with_borrow_mut(|used| used.pop()).unwrap_or_default();
-    memory.clear();
-    memory.resize(count, 0.0);
-    memory
-}
-
-pub(super) fn put_back(memory: Vec<f32>) {
-    if memory.capacity() <= HELD {
-        USED.with_borrow_mut(|used| used.push(memory));
     }
 }
 

@@ -7,6 +7,7 @@ mod contract;
 mod engine;
 mod file;
 mod fused;
+mod held;
 mod kernel;
 mod memory;
 mod merge;

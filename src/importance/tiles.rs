@@ -4,7 +4,8 @@
 //! Only for the sum over all images: a gradient that is zero because the tap never meets a gradient of the output gets
 //! rounding instead, which a sum of absolute values of single samples would keep.
 
-use super::fused::{Panel, Source, Step, put_back, zeros};
+use super::fused::{Panel, Source, Step};
+use super::held::{put_back, zeros};
 use super::panels::of_planes;
 use super::source::Convolution;
 use crate::kernels::registers::{multiply, sizes};

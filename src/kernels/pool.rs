@@ -1,6 +1,6 @@
 //! The largest elements of windows of a plane, and where they are.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 /// Windows over planes of two axes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,7 +67,7 @@ impl WithSimd for Maxima<'_> {
             }
         }
         let columns: Vec<f32> = (0..vectors * S::F32_LANES).map(|i| (i * stride) as f32).collect();
-        let (mut row, mut at) = (columns.clone(), columns.clone());
+        let (mut row, mut at) = (vec![0.0; columns.len()], vec![0.0; columns.len()]);
         let results = self.largest.chunks_exact_mut(across).zip(self.places.chunks_exact_mut(across));
         for (down, (largest, places)) in results.enumerate() {
             let taps = S::as_mut_simd_f32s(&mut row).0.iter_mut().zip(S::as_mut_simd_f32s(&mut at).0);
@@ -100,11 +100,6 @@ impl WithSimd for Maxima<'_> {
     }
 }
 
-/// On this processor.
-pub(crate) fn find(arch: Arch, maxima: Maxima) {
-    arch.dispatch(maxima);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,7 +121,7 @@ mod tests {
             let plane: Vec<f32> = numbers(input[0] * input[1], 1).into_iter().map(few).collect();
             for arch in all() {
                 let (mut largest, mut places) = (vec![0.0; output[0] * output[1]], vec![0; output[0] * output[1]]);
-                find(arch, Maxima { windows, plane: &plane, largest: &mut largest, places: &mut places, base: 1000 });
+                arch.dispatch(Maxima { windows, plane: &plane, largest: &mut largest, places: &mut places, base: 1000 });
                 for (number, (largest, place)) in largest.into_iter().zip(places).enumerate() {
                     let corner = [number / output[1], number % output[1]];
                     let taps = (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| [i, j]));

@@ -53,12 +53,16 @@ fn every_objective_and_reduction() {
     }
 }
 
+fn trained(name: &str) -> Graph {
+    let path = format!("{}/models/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
+    Graph::new(&Model::read(Path::new(&path), &Limits::default()).unwrap()).unwrap()
+}
+
 #[test]
 fn trained_models() {
     let runtime = runtime(RuntimeChoice::OnnxRuntime);
     for name in ["resnet18_dynamo", "vit_torchscript"] {
-        let path = format!("{}/models/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
-        let graph = Graph::new(&Model::read(Path::new(&path), &Limits::default()).unwrap()).unwrap();
+        let graph = trained(name);
         let set = data(&graph, 6, None);
         let weight = |weight: &Name| graph.constants[weight].len() > 1 && !weight.contains("running_");
         let weights: BTreeSet<Name> = parameters(&graph).into_iter().filter(weight).collect();
@@ -76,8 +80,7 @@ fn trained_models() {
 /// Convolutions of batches that are large enough are computed another way, within rounding the same.
 #[test]
 fn convolutions_by_tiles() {
-    let path = format!("{}/models/resnet18_dynamo.onnx", env!("CARGO_MANIFEST_DIR"));
-    let graph = Graph::new(&Model::read(Path::new(&path), &Limits::default()).unwrap()).unwrap();
+    let graph = trained("resnet18_dynamo");
     let set = data(&graph, 40, None);
     let weights: BTreeSet<Name> = parameters(&graph).into_iter().filter(|w| w.contains(".weight")).collect();
     for reduction in [Reduction::Sample, Reduction::Batch] {

@@ -1,24 +1,23 @@
 //! Convolutions of a session that are computed by [Winograd's method](crate::kernels::winograd) instead of by the runtime.
 
-use super::operators::{DOMAIN, missing};
-use crate::graph::{Graph, Name, Node, attribute};
+use super::operators::{Layers, declare, dims, images, in_parallel, missing};
+use crate::graph::{Graph, Name, Node};
 use crate::kernels::convolution::{Images, Method, Shape, Work, transformed};
 use crate::kernels::registers::sizes;
 use crate::session::{Kinds, Rough};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use ort::Result;
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
 };
-use ort::value::{TensorElementType, ValueType};
+use ort::value::TensorElementType;
 use pulp::Arch;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-/// Name of the operator, and the attribute that tells the layer.
+/// Name of the operator.
 pub(in crate::session) const OPERATOR: &str = "WinogradConv";
-const LAYER: &str = "layer";
 
 /// A convolution, but for its images.
 struct Layer {
@@ -28,18 +27,25 @@ struct Layer {
     bias: Vec<f32>,
 }
 
+impl Layer {
+    fn output(&self) -> [usize; 4] {
+        let [height, width] = self.shape.output;
+        [self.images, self.shape.outputs, height, width]
+    }
+}
+
 /// The convolutions of a graph that are computed so.
 pub(super) struct Convolutions {
     arch: Arch,
     threads: usize,
-    layers: Arc<Vec<Arc<Layer>>>,
+    layers: Layers<Layer>,
 }
 
 /// Puts nodes of an operator of their own in the place of such convolutions as are faster so; none where there are none.
 pub(super) fn replace(graph: &mut Graph, kinds: &Kinds, rough: Rough, threads: usize) -> Option<Convolutions> {
     let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads };
     let arch = Arch::new();
-    let mut layers = vec![];
+    let mut layers = Layers::new();
     let Graph { nodes, constants, .. } = &mut *graph;
     for node in nodes {
         let Some((shape, images)) = shape(node, kinds, rough, constants) else { continue };
@@ -49,14 +55,14 @@ pub(super) fn replace(graph: &mut Graph, kinds: &Kinds, rough: Rough, threads: u
             continue;
         }
         let (kernel, bias) = (transformed(arch, weights, &shape), bias.to_vec());
-        node.domain = DOMAIN.into();
-        node.op = OPERATOR.into();
-        node.attributes = vec![attribute(LAYER, layers.len() as i64)];
-        node.inputs.truncate(1);
-        layers.push(Arc::new(Layer { shape, images, kernel, bias }));
+        layers.take(node, OPERATOR, Layer { shape, images, kernel, bias });
     }
+    if layers.is_empty() {
+        return None;
+    }
+    // Kernels and biases went into the layers.
     graph.prune();
-    (!layers.is_empty()).then(|| Convolutions { arch, threads, layers: Arc::new(layers) })
+    Some(Convolutions { arch, threads, layers })
 }
 
 /// Bytes of transformed kernels, at most.
@@ -67,18 +73,12 @@ pub(super) fn bytes(graph: &Graph, kinds: &Kinds, rough: Rough) -> u64 {
 
 /// Shape and number of images of a convolution with a constant kernel of 3×3 neighbouring taps, in float32.
 fn shape(node: &Node, kinds: &Kinds, rough: Rough, constants: &BTreeMap<Name, Arc<Tensor>>) -> Option<(Shape, usize)> {
-    if node.op != "Conv" || !node.domain.is_empty() || node.int("group").unwrap_or(1) != 1 {
-        return None;
-    }
     let ones = |name| node.ints(name).is_none_or(|values| values.iter().all(|&v| v == 1));
-    if !ones("strides") || !ones("dilations") || node.string("auto_pad").is_some_and(|pad| pad != "NOTSET") {
+    if node.op != "Conv" || node.int("group").unwrap_or(1) != 1 || !ones("strides") || !ones("dilations") {
         return None;
     }
     let kernel = constants.get(node.input(1)?)?;
-    let ((DType::F32, x), (DType::F32, y)) = (kinds.get(node.input(0)?)?, kinds.get(node.output().ok()?)?) else {
-        return None;
-    };
-    let (&[images, channels, h, w], &[_, outputs, oh, ow]) = (&x[..], &y[..]) else { return None };
+    let [[images, channels, h, w], [_, outputs, oh, ow]] = images(node, kinds)?;
     let pads = node.ints("pads").unwrap_or(&[0; 4]);
     let &[top, left, _, _] = pads else { return None };
     let pads = [usize::try_from(top).ok()?, usize::try_from(left).ok()?];
@@ -103,21 +103,12 @@ impl Operator for Convolutions {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> Result<Convolution> {
-        let index = context.get::<i64>(LAYER).and_then(|index| usize::try_from(index).ok());
-        let layer = index.and_then(|index| self.layers.get(index)).ok_or_else(missing)?;
-        Ok(Convolution { layer: layer.clone(), arch: self.arch, threads: self.threads })
+        Ok(Convolution { layer: self.layers.of_kernel(context)?, arch: self.arch, threads: self.threads })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
-        let index = usize::try_from(context.attr::<i64>(LAYER)?).unwrap_or(usize::MAX);
-        let layer = self.layers.get(index).ok_or_else(missing)?;
-        let Shape { outputs, output: [height, width], .. } = layer.shape;
-        let shape = [layer.images, outputs, height, width].map(|d| d as i64);
-        let dimension_symbols = ort::value::SymbolicDimensions::empty(4);
-        context.set_output(
-            0,
-            &ValueType::Tensor { ty: TensorElementType::Float32, shape: shape.into(), dimension_symbols },
-        )
+        let output = self.layers.of_shapes(context)?.output();
+        declare(context, 0, TensorElementType::Float32, output)
     }
 }
 
@@ -141,8 +132,7 @@ impl Kernel for Convolution {
             return Err(missing());
         }
         let [height, width] = shape.output;
-        let dims = [*images, shape.outputs, height, width].map(|d| d as i64);
-        let mut y = context.output(0, dims)?.ok_or_else(missing)?;
+        let mut y = context.output(0, dims(self.layer.output()))?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         // Whole images for each thread; where there are fewer images than threads, some outputs of one.
         let share = images.div_ceil(self.threads);
@@ -154,11 +144,10 @@ impl Kernel for Convolution {
         for (x, y) in x.chunks(read).zip(y.chunks_mut(share * shape.outputs * height * width)) {
             for (part, y) in y.chunks_mut(written).enumerate() {
                 let outputs = part * outputs..shape.outputs.min((part + 1) * outputs);
-                tasks.push(Mutex::new(Some((x, y, outputs))));
+                tasks.push((x, y, outputs));
             }
         }
-        context.par_for(tasks.len(), 0, |index| {
-            let Some((x, y, outputs)) = tasks[index].lock().ok().and_then(|mut task| task.take()) else { return };
+        in_parallel(context, tasks.into_iter(), |_, (x, y, outputs)| {
             WORK.with_borrow_mut(|work| {
                 self.arch.dispatch(Images { shape: *shape, outputs, x, kernel, bias, y, work });
             });
@@ -168,8 +157,10 @@ impl Kernel for Convolution {
 
 #[cfg(test)]
 mod tests {
+    use super::super::operators::DOMAIN;
     use super::*;
-    use crate::graph::Input;
+    use crate::graph::{Input, attribute};
+    use crate::tensor::DType;
     use onnx_protobuf::AttributeProto;
 
     /// A convolution of images `[8, 64, 20, 20]` with a kernel of this shape.
@@ -204,8 +195,9 @@ mod tests {
         let mut new = graph.clone();
         let convolutions = replace(&mut new, &kinds, &|_| true, 2).unwrap();
         assert_eq!((new.nodes[0].op.as_str(), new.nodes[0].domain.as_str()), (OPERATOR, DOMAIN));
-        assert_eq!((new.constants.len(), convolutions.layers.len()), (0, 1));
-        assert_eq!(bytes(&graph, &kinds, &|_| true), 4 * convolutions.layers[0].kernel.len() as u64);
+        let layers: Vec<_> = convolutions.layers.iter().collect();
+        assert_eq!((new.constants.len(), layers.len()), (0, 1));
+        assert_eq!(bytes(&graph, &kinds, &|_| true), 4 * layers[0].kernel.len() as u64);
         let others = [
             convolution([64, 64, 1, 1], [20, 20], vec![]),
             convolution([64, 32, 3, 3], [20, 20], vec![pads(), attribute("group", 2)]),

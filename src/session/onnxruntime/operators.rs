@@ -1,12 +1,17 @@
 //! Operators of our own in a session for gradients.
 
 use super::{convolutions, pooling};
-use crate::graph::Graph;
+use crate::graph::{Graph, Node, attribute};
 use crate::session::{Kinds, Rough};
-use ort::operator::OperatorDomain;
+use crate::tensor::DType;
+use ort::operator::{ComputeContext, KernelContext, OperatorDomain, ShapeInferenceContext};
+use ort::value::{SymbolicDimensions, TensorElementType, ValueType};
 use ort::{Error, Result};
+use std::sync::{Arc, Mutex};
 
 pub(super) const DOMAIN: &str = "onnx_unlearn";
+/// The attribute of a node that tells its layer.
+const LAYER: &str = "layer";
 
 /// The graph with our operators where they are faster, and these; the graph as it is where there are none.
 pub(super) fn replaced(
@@ -35,4 +40,85 @@ pub(super) fn replaced(
 /// What a node of ours reads, writes or is made of is not there, or of another shape.
 pub(super) fn missing() -> Error {
     Error::new("an operand is missing, or has another shape than when the session was made")
+}
+
+/// What the nodes of one operator stand for, apart from the images that they read.
+pub(super) struct Layers<T>(Vec<Arc<T>>);
+
+impl<T> Layers<T> {
+    pub fn new() -> Layers<T> {
+        Layers(vec![])
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Makes a node one of operator `op` that stands for a layer and reads its first input alone.
+    pub fn take(&mut self, node: &mut Node, op: &str, layer: T) {
+        (node.domain, node.op) = (DOMAIN.into(), op.into());
+        node.attributes = vec![attribute(LAYER, self.0.len() as i64)];
+        node.inputs.truncate(1);
+        self.0.push(Arc::new(layer));
+    }
+
+    /// The layer of the node that a kernel is made for.
+    pub fn of_kernel(&self, context: &KernelContext) -> Result<Arc<T>> {
+        self.get(context.get::<i64>(LAYER).ok_or_else(missing)?).cloned()
+    }
+
+    /// The layer of the node whose shapes are asked for.
+    pub fn of_shapes(&self, context: &ShapeInferenceContext) -> Result<&Arc<T>> {
+        self.get(context.attr::<i64>(LAYER)?)
+    }
+
+    #[cfg(test)]
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|layer| &**layer)
+    }
+
+    fn get(&self, index: i64) -> Result<&Arc<T>> {
+        usize::try_from(index).ok().and_then(|index| self.0.get(index)).ok_or_else(missing)
+    }
+}
+
+/// Shapes of the first input and output of a node, `[images, channels, height, width]` in float32, where padding is told.
+pub(super) fn images(node: &Node, kinds: &Kinds) -> Option<[[usize; 4]; 2]> {
+    let shape = |name| match kinds.get(name)? {
+        (DType::F32, shape) => <[usize; 4]>::try_from(&shape[..]).ok(),
+        _ => None,
+    };
+    let told = node.domain.is_empty() && node.string("auto_pad").is_none_or(|pad| pad == "NOTSET");
+    let shapes = [shape(node.input(0)?)?, shape(node.output().ok()?)?];
+    told.then_some(shapes)
+}
+
+/// Tells the runtime type and shape of an output.
+pub(super) fn declare(
+    context: &mut ShapeInferenceContext,
+    output: usize,
+    ty: TensorElementType,
+    shape: [usize; 4],
+) -> Result<()> {
+    let dimension_symbols = SymbolicDimensions::empty(shape.len());
+    context.set_output(output, &ValueType::Tensor { ty, shape: dims(shape).into(), dimension_symbols })
+}
+
+/// A shape as the runtime counts.
+pub(super) fn dims(shape: [usize; 4]) -> [i64; 4] {
+    shape.map(|d| d as i64)
+}
+
+/// Does all tasks on the threads of the session.
+pub(super) fn in_parallel<T: Send>(
+    context: &ComputeContext,
+    tasks: impl Iterator<Item = T>,
+    work: impl Fn(usize, T) + Sync + Send,
+) -> Result<()> {
+    let tasks: Vec<Mutex<Option<T>>> = tasks.map(|task| Mutex::new(Some(task))).collect();
+    context.par_for(tasks.len(), 0, |index| {
+        if let Some(task) = tasks[index].lock().ok().and_then(|mut task| task.take()) {
+            work(index, task);
+        }
+    })
 }

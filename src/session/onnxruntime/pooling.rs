@@ -1,24 +1,21 @@
 //! MaxPool that tells places as well, which the runtime computes element by element.
 
-use super::operators::{DOMAIN, missing};
-use crate::graph::{Graph, Node, attribute};
-use crate::kernels::pool::{MOST, Maxima, Windows, find};
+use super::operators::{Layers, declare, dims, images, in_parallel, missing};
+use crate::graph::{Graph, Node};
+use crate::kernels::pool::{MOST, Maxima, Windows};
 use crate::session::Kinds;
-use crate::tensor::DType;
 use ort::Result;
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
 };
-use ort::value::{SymbolicDimensions, TensorElementType, ValueType};
+use ort::value::TensorElementType;
 use pulp::Arch;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-/// Name of the operator, and the attribute that tells the layer.
+/// Name of the operator.
 const OPERATOR: &str = "MaxPoolPlaces";
-const LAYER: &str = "layer";
 
 /// Windows over so many images of so many channels.
-#[derive(Clone, Copy)]
 struct Layer {
     images: usize,
     channels: usize,
@@ -26,39 +23,34 @@ struct Layer {
 }
 
 impl Layer {
-    fn output(&self) -> [i64; 4] {
+    fn output(&self) -> [usize; 4] {
         let [height, width] = self.windows.output;
-        [self.images, self.channels, height, width].map(|d| d as i64)
+        [self.images, self.channels, height, width]
     }
 }
 
 /// The layers of a graph.
 pub(super) struct Pooling {
-    layers: Arc<Vec<Layer>>,
+    layers: Layers<Layer>,
 }
 
 /// Puts nodes of our operator in the place of those whose second output is read; none where there are none.
 pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> Option<Pooling> {
-    let mut layers = vec![];
+    let mut layers = Layers::new();
     for node in &mut graph.nodes {
-        let Some(layer) = layer(node, kinds) else { continue };
-        (node.domain, node.op) = (DOMAIN.into(), OPERATOR.into());
-        node.attributes = vec![attribute(LAYER, layers.len() as i64)];
-        layers.push(layer);
+        if let Some(layer) = layer(node, kinds) {
+            layers.take(node, OPERATOR, layer);
+        }
     }
-    (!layers.is_empty()).then(|| Pooling { layers: Arc::new(layers) })
+    (!layers.is_empty()).then_some(Pooling { layers })
 }
 
 fn layer(node: &Node, kinds: &Kinds) -> Option<Layer> {
-    let padded = node.string("auto_pad").is_some_and(|pad| pad != "NOTSET");
     let by_column = node.int("storage_order").unwrap_or(0) != 0;
-    if node.op != "MaxPool" || !node.domain.is_empty() || node.outputs.get(1)?.is_none() || padded || by_column {
+    if node.op != "MaxPool" || node.outputs.get(1)?.is_none() || by_column {
         return None;
     }
-    let ((DType::F32, x), (DType::F32, y)) = (kinds.get(node.input(0)?)?, kinds.get(node.output().ok()?)?) else {
-        return None;
-    };
-    let (&[images, channels, h, w], &[_, _, height, width]) = (&x[..], &y[..]) else { return None };
+    let [[images, channels, h, w], [_, _, height, width]] = images(node, kinds)?;
     let two = |name: &str, default: i64| -> Option<[usize; 2]> {
         let values = match node.ints(name) {
             None => [default; 2],
@@ -97,25 +89,19 @@ impl Operator for Pooling {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> Result<Pool> {
-        let index = context.get::<i64>(LAYER).and_then(|index| usize::try_from(index).ok());
-        let layer = index.and_then(|index| self.layers.get(index)).ok_or_else(missing)?;
-        Ok(Pool { layer: *layer, arch: Arch::new() })
+        Ok(Pool { layer: self.layers.of_kernel(context)?, arch: Arch::new() })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
-        let index = usize::try_from(context.attr::<i64>(LAYER)?).unwrap_or(usize::MAX);
-        let shape = self.layers.get(index).ok_or_else(missing)?.output();
-        for (output, ty) in [TensorElementType::Float32, TensorElementType::Int64].into_iter().enumerate() {
-            let dimension_symbols = SymbolicDimensions::empty(shape.len());
-            context.set_output(output, &ValueType::Tensor { ty, shape: shape.into(), dimension_symbols })?;
-        }
-        Ok(())
+        let output = self.layers.of_shapes(context)?.output();
+        declare(context, 0, TensorElementType::Float32, output)?;
+        declare(context, 1, TensorElementType::Int64, output)
     }
 }
 
 /// One of them, ready to run.
 pub(super) struct Pool {
-    layer: Layer,
+    layer: Arc<Layer>,
     arch: Arch,
 }
 
@@ -124,8 +110,9 @@ impl Kernel for Pool {
         let windows = self.layer.windows;
         let x = context.input(0)?.ok_or_else(missing)?;
         let (_, x) = x.try_extract_tensor::<f32>()?;
-        let mut y = context.output(0, self.layer.output())?.ok_or_else(missing)?;
-        let mut places = context.output(1, self.layer.output())?.ok_or_else(missing)?;
+        let output = dims(self.layer.output());
+        let mut y = context.output(0, output)?.ok_or_else(missing)?;
+        let mut places = context.output(1, output)?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         let (_, places) = places.try_extract_tensor_mut::<i64>()?;
         if x.len() != self.layer.images * self.layer.channels * windows.input[0] * windows.input[1] {
@@ -133,12 +120,8 @@ impl Kernel for Pool {
         }
         let [from, to] = [windows.input, windows.output].map(|[height, width]| height * width);
         let planes = x.chunks_exact(from).zip(y.chunks_exact_mut(to)).zip(places.chunks_exact_mut(to));
-        let tasks: Vec<_> = planes.map(|task| Mutex::new(Some(task))).collect();
-        context.par_for(tasks.len(), 0, |index| {
-            let Some(((plane, largest), places)) = tasks[index].lock().ok().and_then(|mut task| task.take()) else {
-                return;
-            };
-            find(self.arch, Maxima { windows, plane, largest, places, base: (index * from) as i64 });
+        in_parallel(context, planes, |index, ((plane, largest), places)| {
+            self.arch.dispatch(Maxima { windows, plane, largest, places, base: (index * from) as i64 });
         })
     }
 }

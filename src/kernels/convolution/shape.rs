@@ -1,0 +1,110 @@
+//! Which convolutions are computed by tiles, of what size, and their kernels.
+
+use crate::kernels::registers::sizes;
+use crate::kernels::winograd::{Filter, Four, TAPS, Two, kernel};
+use pulp::Arch;
+
+/// Of the results of whole tiles in whole vectors, the part that must be of use.
+const OF_USE: f64 = 0.6;
+
+/// Results along each axis of a tile.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Method {
+    Two = 2,
+    Four = 4,
+}
+
+impl Method {
+    /// Fewer channels or outputs make the transforms as long as the products.
+    fn channels(self) -> usize {
+        match self {
+            Method::Two => 64,
+            Method::Four => 24,
+        }
+    }
+}
+
+/// A convolution with 3×3 taps, one apart, at all places one apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Shape {
+    pub method: Method,
+    pub channels: usize,
+    pub outputs: usize,
+    /// Height and width.
+    pub input: [usize; 2],
+    /// Zeros above and left of the image.
+    pub pads: [usize; 2],
+    pub output: [usize; 2],
+}
+
+impl Shape {
+    /// Tiles along each axis.
+    pub fn tiles(&self) -> [usize; 2] {
+        self.output.map(|size| size.div_ceil(self.method as usize))
+    }
+
+    /// Whether this way is faster than a sum over taps for so many images. The number of threads has no say in it: it must
+    /// not change the bits of a result.
+    pub fn is_worth_it(&self, images: usize, arch: Arch) -> bool {
+        let [own, all] = [self.output, self.tiles()].map(|sizes| sizes.iter().product::<usize>());
+        let computed = (images * all).next_multiple_of(2 * sizes(arch).lanes) * (self.method as usize).pow(2);
+        let of_use = (images * own) as f64 >= OF_USE * computed as f64;
+        of_use && self.is_wide_enough()
+    }
+
+    /// Whether this way is faster for many images of any size.
+    pub fn is_wide_enough(&self) -> bool {
+        self.channels.min(self.outputs) >= self.method.channels()
+    }
+
+    /// Bytes of the transformed kernel, but for what fills the last panel.
+    pub fn kernel_bytes(&self) -> usize {
+        (self.method as usize + TAPS - 1).pow(2) * self.channels * self.outputs * size_of::<f32>()
+    }
+}
+
+/// A kernel `[outputs, channels, 3, 3]` as [`Images`] reads it: `[place, panel, channel, output]`.
+pub(crate) fn transformed(arch: Arch, weights: &[f32], shape: &Shape) -> Vec<f32> {
+    match shape.method {
+        Method::Two => packed::<Two, 2, 4>(arch, weights, shape),
+        Method::Four => packed::<Four, 4, 6>(arch, weights, shape),
+    }
+}
+
+fn packed<F: Filter<OUT, TILE>, const OUT: usize, const TILE: usize>(
+    arch: Arch,
+    weights: &[f32],
+    &Shape { channels, outputs, .. }: &Shape,
+) -> Vec<f32> {
+    let width = sizes(arch).left;
+    let place = outputs.div_ceil(width) * channels * width;
+    let mut packed = vec![0.0; TILE * TILE * place];
+    for (index, weights) in weights.as_chunks::<{ TAPS * TAPS }>().0.iter().enumerate() {
+        let (output, channel) = (index / channels, index % channels);
+        let first = (output / width * channels + channel) * width + output % width;
+        let places = packed[first..].iter_mut().step_by(place);
+        places.zip(kernel::<F, OUT, TILE>(weights).as_flattened()).for_each(|(place, value)| *place = *value);
+    }
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worth_it_where_tiles_are_full() {
+        let shape = |method, channels, size| {
+            let [input, output] = [[size; 2]; 2];
+            Shape { method, channels, outputs: channels, input, pads: [1; 2], output }
+        };
+        let arch = Arch::new();
+        assert!(shape(Method::Four, 64, 56).is_worth_it(16, arch));
+        assert!(shape(Method::Two, 64, 32).is_worth_it(64, arch));
+        // Few channels, a vector of tiles or tiles of which most is not of use.
+        assert!(!shape(Method::Four, 3, 56).is_worth_it(16, arch));
+        assert!(!shape(Method::Two, 32, 56).is_worth_it(16, arch));
+        assert!(!shape(Method::Four, 64, 8).is_worth_it(1, arch));
+        assert!(!shape(Method::Four, 64, 5).is_worth_it(64, arch));
+    }
+}
