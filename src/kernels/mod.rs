@@ -1,8 +1,10 @@
 //! Inner loops for whatever vectors the processor has.
 
 pub(crate) mod convolution;
+pub(crate) mod gelu;
 pub(crate) mod pool;
 pub(crate) mod registers;
+pub(crate) mod sums;
 pub(crate) mod winograd;
 
 /// Every kind of vectors that this processor has.

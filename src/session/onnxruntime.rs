@@ -1,9 +1,12 @@
 //! ONNX Runtime, loaded from a shared library at run time.
 
 mod convolutions;
+mod gelu;
 mod operators;
 mod pooling;
 mod running;
+mod seen;
+mod sums;
 
 pub(super) use convolutions::OPERATOR as WINOGRAD_CONV;
 
@@ -140,19 +143,20 @@ impl OnnxRuntime {
         let plan = || Plan::new(graph, kinds, threads, purpose);
         let on_cpu = || {
             let builder = ort::session::Session::builder(&self.environment).map_err(refusal)?;
-            let Purpose::Gradients(rough) = purpose else { return build(builder, &plan()?) };
-            let (graph, operators) = operators::replaced(graph, kinds, rough, threads).map_err(refusal)?;
+            let Purpose::Gradients(rough) = purpose else { return Ok((build(builder, &plan()?)?, None)) };
+            let (mut graph, operators) = operators::replaced(graph, kinds, rough, threads).map_err(refusal)?;
             let builder = match operators {
                 Some(operators) => builder.with_operators(operators).map_err(refusal)?,
                 None => builder,
             };
-            build(builder, &Plan::new(&graph, kinds, threads, purpose)?)
+            let seen = seen::through(&mut graph, kinds);
+            Ok((build(builder, &Plan::new(&graph, kinds, threads, purpose)?)?, Some(seen)))
         };
-        let (session, record) = match self.device() {
+        let ((session, record), seen) = match self.device() {
             None => on_cpu()?,
             Some(cuda) => {
-                let (built, reason) =
-                    settle(plan().and_then(|plan| self.build_on_gpu(cuda.device, &plan)), cuda.demanded, on_cpu)?;
+                let on_gpu = plan().and_then(|plan| Ok((self.build_on_gpu(cuda.device, &plan)?, None)));
+                let (built, reason) = settle(on_gpu, cuda.demanded, on_cpu)?;
                 if let Some(reason) = reason {
                     let _ =
                         self.fallback.set(format!("running on the CPU: CUDA does not take the whole graph: {reason}"));
@@ -162,7 +166,7 @@ impl OnnxRuntime {
         };
         self.tally.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&record);
         let device = self.device().map(|cuda| cuda.device);
-        Ok(Box::new(OrtSession::new(session, device)))
+        Ok(Box::new(OrtSession::new(session, device, seen)))
     }
 
     /// Bytes of kernels that a session for gradients keeps beside the constants of the graph, at most.

@@ -1,6 +1,6 @@
 //! Contractions in standard operators, with sums that stay with the runtime, against the fused kernels.
 
-use crate::autograd::build::{attention, data, importance, network, parameters, perceptron, runtime, settings};
+use crate::autograd::build::{Build, attention, data, importance, network, parameters, perceptron, runtime, settings};
 use onnx_unlearn::autograd::{Power, Reduction, accumulating, differentiate, objective::Objective};
 use onnx_unlearn::data::DataSet;
 use onnx_unlearn::graph::{Graph, Name};
@@ -50,6 +50,33 @@ fn every_objective_and_reduction() {
                 }
             }
         }
+    }
+}
+
+/// Large enough that sums, Gelu and its gradient are left to operators of our own, over rows and over the tokens of a
+/// sample; what the graph shows goes through reshapes.
+#[test]
+fn operators_of_our_own() {
+    let runtime = runtime(RuntimeChoice::OnnxRuntime);
+    let mut graph = Build::new(DType::F32, &[40, 24])
+        .weight("w1", &[24, 160])
+        .weight("b1", &[160])
+        .weight("scale", &[160])
+        .weight("w2", &[160, 24])
+        .integers("rows", &[-1, 160])
+        .integers("tokens", &[-1, 40, 24])
+        .node("MatMul", &["x", "w1"], "h")
+        .node("Add", &["h", "b1"], "b")
+        .node("Reshape", &["b", "rows"], "r")
+        .node("Gelu", &["r"], "g")
+        .node("Mul", &["g", "scale"], "s")
+        .node("MatMul", &["s", "w2"], "m")
+        .node("Reshape", &["m", "tokens"], "y")
+        .outputs(&["y"]);
+    graph.opsets.insert(String::new(), 20);
+    let set = data(&graph, 19, None);
+    for (reduction, size) in [(Reduction::Sample, 8), (Reduction::Sample, 1), (Reduction::Batch, 16)] {
+        check(&graph, &set, &settings(reduction, size), &runtime, 1e-5, &format!("{reduction:?} {size}"));
     }
 }
 

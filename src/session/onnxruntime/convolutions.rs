@@ -108,7 +108,7 @@ impl Operator for Convolutions {
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
         let output = self.layers.of_shapes(context)?.output();
-        declare(context, 0, TensorElementType::Float32, output)
+        declare(context, 0, TensorElementType::Float32, &output)
     }
 }
 
@@ -132,7 +132,7 @@ impl Kernel for Convolution {
             return Err(missing());
         }
         let [height, width] = shape.output;
-        let mut y = context.output(0, dims(self.layer.output()))?.ok_or_else(missing)?;
+        let mut y = context.output(0, dims(&self.layer.output()))?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         // Whole images for each thread; where there are fewer images than threads, some outputs of one.
         let share = images.div_ceil(self.threads);

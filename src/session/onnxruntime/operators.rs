@@ -1,6 +1,7 @@
 //! Operators of our own in a session for gradients.
 
-use super::{convolutions, pooling};
+use super::gelu::{self, Curve};
+use super::{convolutions, pooling, sums};
 use crate::graph::{Graph, Node, attribute};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
@@ -21,19 +22,24 @@ pub(super) fn replaced(
     threads: usize,
 ) -> Result<(Graph, Option<OperatorDomain>)> {
     let mut graph = graph.clone();
-    let convolutions = convolutions::replace(&mut graph, kinds, rough, threads);
-    let pooling = pooling::replace(&mut graph, kinds);
-    if convolutions.is_none() && pooling.is_none() {
+    let mut domain = OperatorDomain::new(DOMAIN)?;
+    for curve in Curve::ALL {
+        domain = domain.add(curve)?;
+    }
+    let mut any = gelu::replace(&mut graph, kinds);
+    if let Some(operator) = convolutions::replace(&mut graph, kinds, rough, threads) {
+        (any, domain) = (true, domain.add(operator)?);
+    }
+    if let Some(operator) = pooling::replace(&mut graph, kinds) {
+        (any, domain) = (true, domain.add(operator)?);
+    }
+    if let Some(operator) = sums::replace(&mut graph, kinds) {
+        (any, domain) = (true, domain.add(operator)?);
+    }
+    if !any {
         return Ok((graph, None));
     }
     graph.opsets.insert(DOMAIN.into(), 1);
-    let mut domain = OperatorDomain::new(DOMAIN)?;
-    if let Some(convolutions) = convolutions {
-        domain = domain.add(convolutions)?;
-    }
-    if let Some(pooling) = pooling {
-        domain = domain.add(pooling)?;
-    }
     Ok((graph, Some(domain)))
 }
 
@@ -98,15 +104,15 @@ pub(super) fn declare(
     context: &mut ShapeInferenceContext,
     output: usize,
     ty: TensorElementType,
-    shape: [usize; 4],
+    shape: &[usize],
 ) -> Result<()> {
     let dimension_symbols = SymbolicDimensions::empty(shape.len());
     context.set_output(output, &ValueType::Tensor { ty, shape: dims(shape).into(), dimension_symbols })
 }
 
 /// A shape as the runtime counts.
-pub(super) fn dims(shape: [usize; 4]) -> [i64; 4] {
-    shape.map(|d| d as i64)
+pub(super) fn dims(shape: &[usize]) -> Vec<i64> {
+    shape.iter().map(|&d| d as i64).collect()
 }
 
 /// Does all tasks on the threads of the session.

@@ -94,8 +94,8 @@ impl Operator for Pooling {
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
         let output = self.layers.of_shapes(context)?.output();
-        declare(context, 0, TensorElementType::Float32, output)?;
-        declare(context, 1, TensorElementType::Int64, output)
+        declare(context, 0, TensorElementType::Float32, &output)?;
+        declare(context, 1, TensorElementType::Int64, &output)
     }
 }
 
@@ -110,8 +110,8 @@ impl Kernel for Pool {
         let windows = self.layer.windows;
         let x = context.input(0)?.ok_or_else(missing)?;
         let (_, x) = x.try_extract_tensor::<f32>()?;
-        let output = dims(self.layer.output());
-        let mut y = context.output(0, output)?.ok_or_else(missing)?;
+        let output = dims(&self.layer.output());
+        let mut y = context.output(0, output.clone())?.ok_or_else(missing)?;
         let mut places = context.output(1, output)?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         let (_, places) = places.try_extract_tensor_mut::<i64>()?;

@@ -1,6 +1,7 @@
 //! A session that runs, and the values that stay with it.
 
 use super::NAME;
+use super::seen::Seen;
 use crate::graph::Name;
 use crate::session::{Carried, Feed, Output, Session, SessionError};
 use crate::tensor::{DType, Element, Tensor};
@@ -16,13 +17,15 @@ pub(super) struct OrtSession {
     session: ort::session::Session,
     /// The GPU that carried values stay on.
     device: Option<u32>,
+    /// How its outputs are seen, where they are not seen as they are.
+    seen: Option<Vec<Seen>>,
     kept: BTreeMap<Name, DynValue>,
 }
 
 impl OrtSession {
     /// A session on the CPU, or on a GPU.
-    pub fn new(session: ort::session::Session, device: Option<u32>) -> OrtSession {
-        OrtSession { session, device, kept: BTreeMap::new() }
+    pub fn new(session: ort::session::Session, device: Option<u32>, seen: Option<Vec<Seen>>) -> OrtSession {
+        OrtSession { session, device, seen, kept: BTreeMap::new() }
     }
 
     fn place(&self) -> Result<MemoryInfo<'static>, ort::Error> {
@@ -71,7 +74,11 @@ impl Session for OrtSession {
         }
         let inputs: SessionInputs<'_, '_, 0> = SessionInputs::ValueMap(inputs);
         let outputs = self.session.run(inputs).map_err(failed)?;
-        see((0..outputs.len()).map(|i| read(&outputs[i], i)).collect::<Result<_, _>>()?);
+        let shown: Result<Vec<_>, _> = match &self.seen {
+            None => (0..outputs.len()).map(|i| read(&outputs[i], i)).collect(),
+            Some(seen) => seen.iter().map(|seen| shaped(read(&outputs[seen.index], seen.index)?, seen)).collect(),
+        };
+        see(shown?);
         Ok(())
     }
 
@@ -123,6 +130,18 @@ impl Session for OrtSession {
             Ok((name, read(&value, index)?.into_tensor()))
         };
         std::mem::take(&mut self.kept).into_iter().enumerate().map(fetch).collect()
+    }
+}
+
+/// An output in the shape that it is seen in.
+fn shaped<'a>(output: Output<'a>, seen: &Seen) -> Result<Output<'a>, SessionError> {
+    match (output, &seen.shape) {
+        (Output::Single(view), Some(shape)) => {
+            let view = view.into_shape_with_order(shape.clone());
+            let failed = |e: ndarray::ShapeError| SessionError::Failed { runtime: NAME, reason: e.to_string() };
+            view.map(Output::Single).map_err(failed)
+        }
+        (output, _) => Ok(output),
     }
 }
 
