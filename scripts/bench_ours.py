@@ -1,11 +1,16 @@
 """Measures the command: one process for each run, its seconds and its peak memory."""
 
+import fcntl
+import io
 import math
 import os
+import pty
+import re
+import struct
 import subprocess
 import tempfile
+import termios
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +20,10 @@ from bench_plan import FOLDER, FORGET, FORGET_BATCH, FORGET_SAMPLES, PLANS, RETA
 
 OVER_LIMIT = 5
 """The exit code of a need above `--memory`."""
-HERE = ("--runtime", "onnxruntime", "--quiet")
+HERE = ("--runtime", "onnxruntime")
 """How it is to run, on any machine."""
+BAR = re.compile(rb"(\d+)/\d+ samples")
+"""What the progress bar says of the samples that are done."""
 
 
 class Failed(Exception):
@@ -29,10 +36,30 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """What one process took."""
+    """What one process took, and when so many samples were done, as its progress bar said: seconds, samples, MiB."""
 
     seconds: float
     mib: float
+    steps: list[tuple[float, int, float]]
+
+    def milliseconds(self) -> float:
+        """A sample's time, from the first step that is known to the last."""
+        (start, before, _), (end, after, _) = self.steps[0], self.steps[-1]
+        return 1000 * (end - start) / (after - before)
+
+
+def peak_mib(process: int) -> float:
+    """The largest resident set that a process had so far."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+
+
+def read(messages: io.RawIOBase) -> bytes:
+    """The next bytes; none at the end, which a terminal tells by an error."""
+    try:
+        return messages.read(65536)
+    except OSError:
+        return b""
 
 
 @dataclass(frozen=True)
@@ -47,17 +74,27 @@ class Command:
     plans: dict[str, Plan] = field(default_factory=lambda: PLANS)
 
     def run(self, *arguments: object) -> Run:
-        with tempfile.TemporaryFile("w+") as messages:
-            start = time.perf_counter()
-            words = list(map(str, [self.binary, *arguments, *HERE, "--device", self.device]))
-            process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=messages)
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - start
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode != 0:
-                messages.seek(0)
-                raise Failed(process.returncode, messages.read().strip())
-        return Run(seconds, usage.ru_maxrss / 1024)
+        """Runs the command before a terminal, whose messages it reads."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
+        start = time.perf_counter()
+        words = list(map(str, [self.binary, *arguments, *HERE, "--device", self.device]))
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+        os.close(theirs)
+        said, steps = b"", []
+        with open(ours, "rb", buffering=0) as messages:
+            while part := read(messages):
+                now = time.perf_counter() - start
+                said += part
+                done = [int(samples) for samples in BAR.findall(part)]
+                if done and done[-1] > (steps[-1][1] if steps else 0):
+                    steps.append((now, done[-1], peak_mib(process.pid)))
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            raise Failed(process.returncode, said.decode(errors="replace").strip())
+        return Run(seconds, usage.ru_maxrss / 1024, steps)
 
     def importance(self, name: str, samples: int, *settings: object) -> Run:
         """One pass over that many samples."""
@@ -68,30 +105,26 @@ class Command:
             return self.run("importance", self.folder / f"{name}.onnx", "--data", data, "-o", profile, *settings)
 
     def steady(self, name: str, reduction: str, batch_size: int, threads: int) -> dict[str, float]:
-        """Milliseconds a sample beyond the first batch, and peak memory with one batch and with all of them.
+        """Milliseconds a sample after the first batch, and peak memory after it and at the end.
 
-        The first batch, and all that is done once, is subtracted by a run of its own. So many batches follow it that
-        they take the wanted seconds.
+        The first batch, all before it and the writing of the profile do not count. So many batches follow it that they
+        take the wanted seconds.
         """
         settings = ["--reduction", reduction, "--batch-size", batch_size, "--threads", threads]
-        first = self.importance(name, batch_size, *settings)
         extra = self.extra
-        whole = self.importance(name, (1 + extra) * batch_size, *settings)
-        taken = whole.seconds - first.seconds
+        run = self.importance(name, (1 + extra) * batch_size, *settings)
+        taken = run.steps[-1][0] - run.steps[0][0]
         if taken < self.seconds:
-            extra = math.ceil(extra * self.seconds / max(taken, self.seconds / 16))
-            whole = self.importance(name, (1 + extra) * batch_size, *settings)
-            taken = whole.seconds - first.seconds
-        milliseconds = 1000 * taken / (extra * batch_size)
-        return {"ms": milliseconds, "mib": whole.mib, "mib_first": first.mib, "start": first.seconds, "extra": extra}
+            extra = math.ceil(extra * self.seconds / max(taken, self.seconds / 64))
+            run = self.importance(name, (1 + extra) * batch_size, *settings)
+        start, _, first = run.steps[0]
+        return {"ms": run.milliseconds(), "mib": run.mib, "mib_first": first, "start": start, "extra": extra}
 
     def forget(self, threads: int) -> dict[str, float]:
         """Seconds of a whole `forget`, and of the gradients in it by the rate of `importance` on as many samples."""
         settings = ["--batch-size", FORGET_BATCH, "--threads", threads]
         samples = FORGET_SAMPLES + RETAIN_SAMPLES
-        first = self.importance(FORGET, FORGET_BATCH, *settings)
-        everything = self.importance(FORGET, samples, *settings)
-        gradients = (everything.seconds - first.seconds) * samples / (samples - FORGET_BATCH)
+        gradients = self.importance(FORGET, samples, *settings).milliseconds() / 1000 * samples
         with tempfile.TemporaryDirectory() as folder:
             inputs = PLANS[FORGET].inputs(samples)
             np.savez(f"{folder}/forget.npz", **{key: value[:FORGET_SAMPLES] for key, value in inputs.items()})
