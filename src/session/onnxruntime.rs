@@ -2,6 +2,8 @@
 
 mod convolutions;
 mod gelu;
+mod made;
+mod normal;
 mod operators;
 mod pooling;
 mod running;

@@ -53,8 +53,8 @@ fn every_objective_and_reduction() {
     }
 }
 
-/// Large enough that sums, Gelu and its gradient are left to operators of our own, over rows and over the tokens of a
-/// sample; what the graph shows goes through reshapes.
+/// Large enough that sums, Gelu and the gradients of it and of LayerNormalization are left to operators of our own, over
+/// rows and over the tokens of a sample; what the graph shows goes through reshapes.
 #[test]
 fn operators_of_our_own() {
     let runtime = runtime(RuntimeChoice::OnnxRuntime);
@@ -62,13 +62,15 @@ fn operators_of_our_own() {
         .weight("w1", &[24, 160])
         .weight("b1", &[160])
         .weight("scale", &[160])
+        .weight("spread", &[160])
         .weight("w2", &[160, 24])
         .integers("rows", &[-1, 160])
         .integers("tokens", &[-1, 40, 24])
         .node("MatMul", &["x", "w1"], "h")
         .node("Add", &["h", "b1"], "b")
         .node("Reshape", &["b", "rows"], "r")
-        .node("Gelu", &["r"], "g")
+        .node("LayerNormalization", &["r", "spread"], "n")
+        .node("Gelu", &["n"], "g")
         .node("Mul", &["g", "scale"], "s")
         .node("MatMul", &["s", "w2"], "m")
         .node("Reshape", &["m", "tokens"], "y")

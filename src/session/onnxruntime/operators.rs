@@ -1,6 +1,7 @@
 //! Operators of our own in a session for gradients.
 
 use super::gelu::{self, Curve};
+use super::normal::{self, LayerGradient};
 use super::{convolutions, pooling, sums};
 use crate::graph::{Graph, Node, attribute};
 use crate::session::{Kinds, Rough};
@@ -26,7 +27,8 @@ pub(super) fn replaced(
     for curve in Curve::ALL {
         domain = domain.add(curve)?;
     }
-    let mut any = gelu::replace(&mut graph, kinds);
+    domain = domain.add(LayerGradient)?;
+    let mut any = gelu::replace(&mut graph, kinds) | normal::replace(&mut graph, kinds);
     if let Some(operator) = convolutions::replace(&mut graph, kinds, rough, threads) {
         (any, domain) = (true, domain.add(operator)?);
     }

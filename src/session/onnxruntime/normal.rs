@@ -1,0 +1,139 @@
+//! The gradient of LayerNormalization, for which the runtime goes half a dozen times through memory.
+
+use super::made::{Made, operands};
+use super::operators::{DOMAIN, in_parallel, missing};
+use crate::graph::{Graph, Name, Node};
+use crate::kernels::normal::Rows;
+use crate::session::Kinds;
+use crate::tensor::DType;
+use ort::Result;
+use ort::operator::{
+    ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
+};
+use ort::value::TensorElementType;
+use pulp::Arch;
+
+/// Name of the operator.
+const OPERATOR: &str = "LayerNormalizationGradient";
+/// Elements of one task.
+const TASK: usize = 1 << 14;
+
+/// `LayerNormalizationGradient(dy, scale, normal, rate)`
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LayerGradient;
+
+/// Puts a node of our operator in the place of what the rule of differentiation writes; says whether there are any.
+pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> bool {
+    let made = Made::new(graph);
+    let found: Vec<_> =
+        graph.nodes.iter().map(|node| Some(gradient(node, &made, kinds)?.map(|name| Some(name.clone())))).collect();
+    let any = found.iter().any(Option::is_some);
+    for (node, found) in graph.nodes.iter_mut().zip(found) {
+        if let Some(inputs) = found {
+            (node.domain, node.op, node.inputs, node.attributes) =
+                (DOMAIN.into(), OPERATOR.into(), inputs.into(), vec![]);
+        }
+    }
+    if any {
+        graph.prune();
+    }
+    any
+}
+
+/// The operands `dy`, `scale`, `normal` and `rate` of the gradient of a normalisation over the last axis that a node ends:
+/// with `g = dy scale`, `rate (g - mean(g) - normal mean(g normal))`, as [its rule](crate::autograd) has it.
+fn gradient<'a>(node: &'a Node, made: &Made<'a>, kinds: &Kinds) -> Option<[&'a Name; 4]> {
+    let [inner, rate] = operands(node, "Mul")?;
+    let [centred, along] = made.by(inner, "Sub")?;
+    let [g, mean] = made.by(centred, "Sub")?;
+    let [normal, share] = made.by(along, "Mul")?;
+    let [dy, scale] = made.by(g, "Mul")?;
+    let product = made.node(share, "ReduceMean")?.input(0)?;
+    let same = made.node(mean, "ReduceMean")?.input(0)? == g && made.by(product, "Mul")? == [g, normal];
+    let (DType::F32, shape) = kinds.get(node.output().ok()?)? else { return None };
+    let (width, rows) = shape.split_last()?;
+    let is = |name: &Name, expected: &[usize]| kinds.get(name).is_some_and(|(_, shape)| shape == expected);
+    let reduced = [rows, &[1]].concat();
+    let fits = [dy, g, normal].iter().all(|name| is(name, shape)) && is(scale, &[*width]);
+    let last = [mean, share, rate].iter().all(|name| is(name, &reduced));
+    (same && fits && last).then_some([dy, scale, normal, rate])
+}
+
+impl Operator for LayerGradient {
+    type Kernel<'attr> = Gradient;
+
+    fn name(&self) -> &str {
+        OPERATOR
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [TensorElementType::Float32; 4].map(OperatorInput::required)
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> Result<Gradient> {
+        Ok(Gradient { arch: Arch::new() })
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
+        let dy = context.inputs().into_iter().next().ok_or_else(missing)?;
+        context.set_output(0, &dy)
+    }
+}
+
+/// One of them, ready to run.
+pub(super) struct Gradient {
+    arch: Arch,
+}
+
+impl Kernel for Gradient {
+    fn compute(&mut self, context: &ComputeContext) -> Result<()> {
+        let input = |i| context.input(i)?.ok_or_else(missing);
+        let (dy, scale, normal, rate) = (input(0)?, input(1)?, input(2)?, input(3)?);
+        let (shape, dy) = dy.try_extract_tensor::<f32>()?;
+        let [(_, scale), (_, normal), (_, rate)] =
+            [scale.try_extract_tensor::<f32>()?, normal.try_extract_tensor()?, rate.try_extract_tensor()?];
+        let mut dx = context.output(0, shape.clone())?.ok_or_else(missing)?;
+        let (_, dx) = dx.try_extract_tensor_mut::<f32>()?;
+        let width = scale.len();
+        if width == 0 || normal.len() != dy.len() || rate.len() * width != dy.len() {
+            return Err(missing());
+        }
+        let rows = (TASK / width).max(1);
+        let size = rows * width;
+        let operands = dy.chunks(size).zip(normal.chunks(size)).zip(rate.chunks(rows));
+        in_parallel(context, operands.zip(dx.chunks_mut(size)), |_, (((dy, normal), rate), dx)| {
+            self.arch.dispatch(Rows { dy, scale, normal, rate, dx });
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::tests::{between_products, counts};
+    use super::*;
+    use crate::graph::attribute;
+
+    #[test]
+    fn what_the_rule_writes_is_found() {
+        let mut backward = between_products("LayerNormalization", &["scale", "bias"], vec![]);
+        assert!(replace(&mut backward.graph, &backward.kinds));
+        let after = counts(&backward.graph);
+        // One Mul for the gradient of the scale.
+        assert_eq!((after.get(OPERATOR), after.get("ReduceMean"), after.get("Sub")), (Some(&1), None, None));
+    }
+
+    #[test]
+    fn other_axes_and_types_stay() {
+        let mut backward = between_products("LayerNormalization", &["scale", "bias"], vec![]);
+        let other = |(name, (_, shape))| (name, (DType::F64, shape));
+        let kinds = backward.kinds.into_iter().map(other).collect();
+        assert!(!replace(&mut backward.graph, &kinds));
+        let both = attribute("axis", 0);
+        let mut backward = between_products("LayerNormalization", &["scale"], vec![both]);
+        assert!(!replace(&mut backward.graph, &backward.kinds));
+    }
+}
