@@ -5,6 +5,7 @@ pub(crate) mod gelu;
 pub(crate) mod normal;
 pub(crate) mod pool;
 pub(crate) mod registers;
+pub(crate) mod relu;
 pub(crate) mod sums;
 pub(crate) mod winograd;
 

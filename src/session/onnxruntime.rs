@@ -1,12 +1,13 @@
 //! ONNX Runtime, loaded from a shared library at run time.
 
 mod convolutions;
-mod gelu;
+mod elementwise;
 mod made;
 mod normal;
 mod operators;
 mod pooling;
 mod running;
+mod scatter;
 mod seen;
 mod sums;
 

@@ -55,7 +55,7 @@ pub(super) fn replace(graph: &mut Graph, kinds: &Kinds, rough: Rough, threads: u
             continue;
         }
         let (kernel, bias) = (transformed(arch, weights, &shape), bias.to_vec());
-        layers.take(node, OPERATOR, Layer { shape, images, kernel, bias });
+        layers.take(node, OPERATOR, 0..1, Layer { shape, images, kernel, bias });
     }
     if layers.is_empty() {
         return None;

@@ -1,14 +1,15 @@
 //! Operators of our own in a session for gradients.
 
-use super::gelu::{self, Curve};
+use super::elementwise::{self, Elementwise};
 use super::normal::{self, LayerGradient};
-use super::{convolutions, pooling, sums};
+use super::{convolutions, pooling, scatter, sums};
 use crate::graph::{Graph, Node, attribute};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
 use ort::operator::{ComputeContext, KernelContext, OperatorDomain, ShapeInferenceContext};
 use ort::value::{SymbolicDimensions, TensorElementType, ValueType};
 use ort::{Error, Result};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 pub(super) const DOMAIN: &str = "onnx_unlearn";
@@ -24,15 +25,18 @@ pub(super) fn replaced(
 ) -> Result<(Graph, Option<OperatorDomain>)> {
     let mut graph = graph.clone();
     let mut domain = OperatorDomain::new(DOMAIN)?;
-    for curve in Curve::ALL {
-        domain = domain.add(curve)?;
+    for operator in Elementwise::ALL {
+        domain = domain.add(operator)?;
     }
     domain = domain.add(LayerGradient)?;
-    let mut any = gelu::replace(&mut graph, kinds) | normal::replace(&mut graph, kinds);
+    let mut any = elementwise::replace(&mut graph, kinds) | normal::replace(&mut graph, kinds);
     if let Some(operator) = convolutions::replace(&mut graph, kinds, rough, threads) {
         (any, domain) = (true, domain.add(operator)?);
     }
     if let Some(operator) = pooling::replace(&mut graph, kinds) {
+        (any, domain) = (true, domain.add(operator)?);
+    }
+    if let Some(operator) = scatter::replace(&mut graph, kinds) {
         (any, domain) = (true, domain.add(operator)?);
     }
     if let Some(operator) = sums::replace(&mut graph, kinds) {
@@ -62,11 +66,11 @@ impl<T> Layers<T> {
         self.0.is_empty()
     }
 
-    /// Makes a node one of operator `op` that stands for a layer and reads its first input alone.
-    pub fn take(&mut self, node: &mut Node, op: &str, layer: T) {
+    /// Makes a node one of operator `op` that stands for a layer and reads these of its inputs alone.
+    pub fn take(&mut self, node: &mut Node, op: &str, inputs: Range<usize>, layer: T) {
         (node.domain, node.op) = (DOMAIN.into(), op.into());
         node.attributes = vec![attribute(LAYER, self.0.len() as i64)];
-        node.inputs.truncate(1);
+        node.inputs = node.inputs.drain(inputs).collect();
         self.0.push(Arc::new(layer));
     }
 

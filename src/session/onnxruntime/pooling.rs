@@ -39,7 +39,7 @@ pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> Option<Pooling> {
     let mut layers = Layers::new();
     for node in &mut graph.nodes {
         if let Some(layer) = layer(node, kinds) {
-            layers.take(node, OPERATOR, layer);
+            layers.take(node, OPERATOR, 0..1, layer);
         }
     }
     (!layers.is_empty()).then_some(Pooling { layers })

@@ -1,9 +1,10 @@
-//! Gelu and its gradient, for which the runtime goes a dozen times through memory.
+//! Gelu, its gradient and that of ReLU, for which the runtime goes several times through memory.
 
 use super::made::{Made, operands};
 use super::operators::{DOMAIN, in_parallel, missing};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::gelu::{Form, Gelu};
+use crate::kernels::relu;
 use crate::session::Kinds;
 use crate::tensor::DType;
 use ort::Result;
@@ -17,48 +18,47 @@ use std::f64::consts::PI;
 /// Elements of one task.
 const TASK: usize = 1 << 15;
 
-/// One of the two operators.
+/// One of the operators.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Curve {
+pub(super) enum Elementwise {
     /// `Gelu(x)`
-    Value,
+    Gelu,
     /// `GeluGradient(x, dy)`
-    Gradient,
+    GeluGradient,
+    /// `ReluGradient(y, dy)`
+    ReluGradient,
 }
 
-impl Curve {
-    pub const ALL: [Curve; 2] = [Curve::Value, Curve::Gradient];
+impl Elementwise {
+    pub const ALL: [Elementwise; 3] = [Elementwise::Gelu, Elementwise::GeluGradient, Elementwise::ReluGradient];
 
     fn operator(self) -> &'static str {
         match self {
-            Curve::Value => "Gelu",
-            Curve::Gradient => "GeluGradient",
+            Elementwise::Gelu => "Gelu",
+            Elementwise::GeluGradient => "GeluGradient",
+            Elementwise::ReluGradient => "ReluGradient",
         }
     }
 }
 
-/// Puts nodes of our operators in the place of Gelu and of what its rule of differentiation writes; says whether there
+/// Puts nodes of our operators in the place of Gelu and of what the rules of differentiation write; says whether there
 /// are any.
 pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> bool {
     let made = Made::new(graph);
-    let single = |node: &Node| {
-        let (dtype, shape) = kinds.get(node.output().ok()?)?;
-        (*dtype == DType::F32).then_some(shape)
-    };
     let found = graph.nodes.iter().map(|node| {
-        let shape = single(node)?;
-        let (curve, inputs) = match value(node) {
-            Some(x) => (Curve::Value, vec![x]),
-            None => (Curve::Gradient, gradient(node, &made)?.to_vec()),
-        };
+        let (DType::F32, shape) = kinds.get(node.output().ok()?)? else { return None };
+        let gelu = || Some((Elementwise::Gelu, vec![gelu(node)?]));
+        let gelu_gradient = || Some((Elementwise::GeluGradient, gelu_gradient(node, &made)?.to_vec()));
+        let relu_gradient = || Some((Elementwise::ReluGradient, relu_gradient(node, &made)?.to_vec()));
+        let (operator, inputs) = gelu().or_else(gelu_gradient).or_else(relu_gradient)?;
         let alike = inputs.iter().all(|&input| kinds.get(input).is_some_and(|(_, own)| own == shape));
-        alike.then(|| (curve, inputs.into_iter().cloned().map(Some).collect::<Vec<_>>()))
+        alike.then(|| (operator, inputs.into_iter().cloned().map(Some).collect::<Vec<_>>()))
     });
     let found: Vec<_> = found.collect();
     let any = found.iter().any(Option::is_some);
     for (node, found) in graph.nodes.iter_mut().zip(found) {
-        if let Some((curve, inputs)) = found {
-            (node.domain, node.op) = (DOMAIN.into(), curve.operator().into());
+        if let Some((operator, inputs)) = found {
+            (node.domain, node.op) = (DOMAIN.into(), operator.operator().into());
             (node.inputs, node.attributes) = (inputs, vec![]);
         }
     }
@@ -70,14 +70,14 @@ pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> bool {
 }
 
 /// The operand of a Gelu.
-fn value(node: &Node) -> Option<&Name> {
+fn gelu(node: &Node) -> Option<&Name> {
     let exact = node.string("approximate").is_none_or(|form| form == "none");
     (node.op == "Gelu" && node.domain.is_empty() && exact).then(|| node.input(0)).flatten()
 }
 
 /// The operands `x` and `dy` of the gradient of a Gelu that a node ends: with `u = x / √2`,
 /// `dy ((1 + erf u) / 2 + u e^(-ln √π - u²))`, as [its rule](crate::autograd) has it.
-fn gradient<'a>(node: &'a Node, made: &Made<'a>) -> Option<[&'a Name; 2]> {
+fn gelu_gradient<'a>(node: &'a Node, made: &Made<'a>) -> Option<[&'a Name; 2]> {
     let [dy, slope] = operands(node, "Mul")?;
     let [cumulative, product] = made.by(slope, "Add")?;
     let [u, density] = made.by(product, "Mul")?;
@@ -92,7 +92,15 @@ fn gradient<'a>(node: &'a Node, made: &Made<'a>) -> Option<[&'a Name; 2]> {
     (same && number(scale, 0.5f64.sqrt()) && number(level, -PI.sqrt().ln())).then_some([x, dy])
 }
 
-impl Operator for Curve {
+/// The operands `y` and `dy` of the gradient of a ReLU that a node ends: `dy` times the largest slope cut at 1.
+fn relu_gradient<'a>(node: &'a Node, made: &Made<'a>) -> Option<[&'a Name; 2]> {
+    let [dy, active] = operands(node, "Mul")?;
+    let step = made.node(active, "HardSigmoid")?;
+    let steepest = step.float("alpha") == Some(f32::MAX) && step.float("beta") == Some(0.0);
+    steepest.then_some([step.input(0)?, dy])
+}
+
+impl Operator for Elementwise {
     type Kernel<'attr> = Elements;
 
     fn name(&self) -> &str {
@@ -100,7 +108,7 @@ impl Operator for Curve {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        let count = if *self == Curve::Value { 1 } else { 2 };
+        let count = if *self == Elementwise::Gelu { 1 } else { 2 };
         (0..count).map(|_| OperatorInput::required(TensorElementType::Float32))
     }
 
@@ -109,7 +117,7 @@ impl Operator for Curve {
     }
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> Result<Elements> {
-        Ok(Elements { curve: *self, arch: Arch::new() })
+        Ok(Elements { operator: *self, arch: Arch::new() })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
@@ -120,7 +128,7 @@ impl Operator for Curve {
 
 /// One of them, ready to run.
 pub(super) struct Elements {
-    curve: Curve,
+    operator: Elementwise,
     arch: Arch,
 }
 
@@ -130,22 +138,19 @@ impl Kernel for Elements {
         let (shape, x) = x.try_extract_tensor::<f32>()?;
         let mut out = context.output(0, shape.clone())?.ok_or_else(missing)?;
         let (_, out) = out.try_extract_tensor_mut::<f32>()?;
-        let tasks = x.chunks(TASK).zip(out.chunks_mut(TASK));
-        match self.curve {
-            Curve::Value => in_parallel(context, tasks, |_, (x, out)| {
-                self.arch.dispatch(Gelu { form: Form::Value, x, out });
-            }),
-            Curve::Gradient => {
-                let dy = context.input(1)?.ok_or_else(missing)?;
-                let (_, dy) = dy.try_extract_tensor::<f32>()?;
-                if dy.len() != x.len() {
-                    return Err(missing());
-                }
-                in_parallel(context, tasks.zip(dy.chunks(TASK)), |_, ((x, out), dy)| {
-                    self.arch.dispatch(Gelu { form: Form::Gradient(dy), x, out });
-                })
-            }
+        let (arch, tasks) = (self.arch, x.chunks(TASK).zip(out.chunks_mut(TASK)));
+        if self.operator == Elementwise::Gelu {
+            return in_parallel(context, tasks, |_, (x, out)| arch.dispatch(Gelu { form: Form::Value, x, out }));
         }
+        let dy = context.input(1)?.ok_or_else(missing)?;
+        let (_, dy) = dy.try_extract_tensor::<f32>()?;
+        if dy.len() != x.len() {
+            return Err(missing());
+        }
+        in_parallel(context, tasks.zip(dy.chunks(TASK)), |_, ((x, out), dy)| match self.operator {
+            Elementwise::ReluGradient => arch.dispatch(relu::Gradient { y: x, dy, dx: out }),
+            _ => arch.dispatch(Gelu { form: Form::Gradient(dy), x, out }),
+        })
     }
 }
 
@@ -173,6 +178,16 @@ mod tests {
             assert_eq!((before.get(op), after.get(op)), (Some(&1), None), "{op}");
         }
         assert_eq!((after["Gelu"], after["GeluGradient"]), (1, 1));
+    }
+
+    #[test]
+    fn the_slope_of_a_relu_is_found() {
+        let mut backward = between_products("Relu", &[], vec![]);
+        let before = counts(&backward.graph);
+        assert!(replace(&mut backward.graph, &backward.kinds));
+        let after = counts(&backward.graph);
+        assert_eq!((after.get("ReluGradient"), after.get("HardSigmoid")), (Some(&1), None));
+        assert_eq!(after["Mul"] + 1, before["Mul"]);
     }
 
     #[test]
