@@ -167,3 +167,57 @@ fn lowered(backward: &Backward, settings: &Settings, runtime: &Runtime) -> Optio
         Lowering::Kernels => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autograd::differentiate;
+    use crate::graph::{Graph, Input};
+    use crate::session::{Feed, RuntimeChoice, RuntimeOptions};
+    use crate::specialise::specialise;
+    use crate::tensor::DType;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    #[test]
+    fn own_kernels_are_left_out_where_the_limit_has_no_room() {
+        let name = |name: &str| Some(Name::from(name));
+        let node = |op: &str, inputs: &[&str], output: &str, attributes| Node {
+            name: String::new(),
+            domain: String::new(),
+            op: op.into(),
+            inputs: inputs.iter().map(|input| name(input)).collect(),
+            outputs: vec![name(output)],
+            attributes,
+        };
+        let ones = |shape: &[usize]| Tensor::F32(ArrayD::ones(shape));
+        let constants: BTreeMap<Name, Arc<Tensor>> =
+            [("v".into(), Arc::new(ones(&[64, 64, 3, 3]))), ("w".into(), Arc::new(ones(&[64, 64, 3, 3])))].into();
+        let weights = constants.keys().cloned().collect();
+        let graph = Graph {
+            nodes: vec![node("Conv", &["x", "v"], "h", vec![]), node("Conv", &["h", "w"], "y", vec![])],
+            constants,
+            inputs: vec![Input { name: "x".into(), dtype: DType::F32, shape: [8, 64, 20, 20].map(Some).to_vec() }],
+            outputs: vec!["y".into()],
+            opsets: [(String::new(), 17)].into(),
+            ir_version: 8,
+        };
+        let choice = RuntimeOptions { runtime: RuntimeChoice::OnnxRuntime, ..RuntimeOptions::default() };
+        let runtime = Runtime::open(choice).unwrap();
+        let feed = Feed::from([("x".to_string(), ones(&[8, 64, 20, 20]))]);
+        let specialised = specialise(&graph, &weights, &feed, 8, &runtime).unwrap();
+        let backward = differentiate(specialised, &weights, Objective::SquaredL2, Reduction::Sample).unwrap();
+
+        let under = |memory| {
+            let (need, own) = need(&backward, &Settings { memory, ..Settings::default() }, &runtime, 0);
+            (need.bytes(8), own)
+        };
+        let (whole, own) = under(None);
+        assert!(own);
+        assert_eq!(under(Some(whole)), (whole, true));
+        let (less, own) = under(Some(whole - 1));
+        // Two kernels forward and one back, of 16 and of 36 places for 64 × 64 numbers.
+        let kernels = (2 * 16 + 36) * 64 * 64 * 4;
+        assert_eq!((whole - less, own), (kernels, false));
+    }
+}

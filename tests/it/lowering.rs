@@ -3,7 +3,7 @@
 use crate::autograd::build::{Build, attention, data, importance, network, parameters, perceptron, runtime, settings};
 use onnx_unlearn::autograd::{Power, Reduction, accumulating, differentiate, objective::Objective};
 use onnx_unlearn::data::DataSet;
-use onnx_unlearn::graph::{Graph, Name};
+use onnx_unlearn::graph::{Graph, Name, attribute};
 use onnx_unlearn::importance::{Done, Importance, Lowering, Settings, Shard, Sums};
 use onnx_unlearn::model::{Limits, Model};
 use onnx_unlearn::session::{Runtime, RuntimeChoice};
@@ -79,6 +79,34 @@ fn operators_of_our_own() {
     let set = data(&graph, 19, None);
     for (reduction, size) in [(Reduction::Sample, 8), (Reduction::Sample, 1), (Reduction::Batch, 16)] {
         check(&graph, &set, &settings(reduction, size), &runtime, 1e-5, &format!("{reduction:?} {size}"));
+    }
+}
+
+/// Convolutions of the runtime's own, of ours and of ReLU's gradient between them: the runtime takes its own to another
+/// layout, behind which it does not know shapes.
+#[test]
+fn convolutions_in_other_layouts() {
+    let runtime = runtime(RuntimeChoice::OnnxRuntime);
+    let pads = || attribute("pads", vec![1i64; 4]);
+    let graph = Build::new(DType::F32, &[3, 8, 8])
+        .weight("v", &[64, 3, 3, 3])
+        .weight("w", &[64, 64, 3, 3])
+        .weight("bias", &[64])
+        .node("Conv", &["x", "v"], "a")
+        .with(pads())
+        .node("Relu", &["a"], "b")
+        .node("Conv", &["b", "w", "bias"], "c")
+        .with(pads())
+        .node("Relu", &["c"], "d")
+        .node("MaxPool", &["d"], "e")
+        .with(attribute("kernel_shape", vec![2i64; 2]))
+        .with(attribute("strides", vec![2i64; 2]))
+        .node("GlobalAveragePool", &["e"], "f")
+        .node("Flatten", &["f"], "y")
+        .outputs(&["y"]);
+    let set = data(&graph, 32, None);
+    for reduction in [Reduction::Sample, Reduction::Batch] {
+        check(&graph, &set, &settings(reduction, 32), &runtime, 1e-4, &format!("{reduction:?}"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Gelu, its gradient and that of ReLU, for which the runtime goes several times through memory.
 
 use super::made::{Made, operands};
-use super::operators::{DOMAIN, in_parallel, missing};
+use super::operators::{become_own, declare_own, in_parallel, missing};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::gelu::{Form, Gelu};
 use crate::kernels::relu;
@@ -52,14 +52,13 @@ pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> bool {
         let relu_gradient = || Some((Elementwise::ReluGradient, relu_gradient(node, &made)?.to_vec()));
         let (operator, inputs) = gelu().or_else(gelu_gradient).or_else(relu_gradient)?;
         let alike = inputs.iter().all(|&input| kinds.get(input).is_some_and(|(_, own)| own == shape));
-        alike.then(|| (operator, inputs.into_iter().cloned().map(Some).collect::<Vec<_>>()))
+        alike.then(|| (operator, inputs.into_iter().cloned().map(Some).collect::<Vec<_>>(), shape))
     });
     let found: Vec<_> = found.collect();
     let any = found.iter().any(Option::is_some);
     for (node, found) in graph.nodes.iter_mut().zip(found) {
-        if let Some((operator, inputs)) = found {
-            (node.domain, node.op) = (DOMAIN.into(), operator.operator().into());
-            (node.inputs, node.attributes) = (inputs, vec![]);
+        if let Some((operator, inputs, shape)) = found {
+            become_own(node, operator.operator(), inputs, shape);
         }
     }
     if any {
@@ -121,8 +120,7 @@ impl Operator for Elementwise {
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
-        let x = context.inputs().into_iter().next().ok_or_else(missing)?;
-        context.set_output(0, &x)
+        declare_own(context)
     }
 }
 
@@ -157,6 +155,7 @@ impl Kernel for Elements {
 #[cfg(test)]
 mod tests {
     use super::super::made::tests::{between_products, counts};
+    use super::super::operators::DOMAIN;
     use super::*;
     use crate::graph::attribute;
     use onnx_protobuf::AttributeProto;

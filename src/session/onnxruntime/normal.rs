@@ -1,7 +1,7 @@
 //! The gradient of LayerNormalization, for which the runtime goes half a dozen times through memory.
 
 use super::made::{Made, operands};
-use super::operators::{DOMAIN, in_parallel, missing};
+use super::operators::{become_own, declare_own, in_parallel, missing};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::normal::Rows;
 use crate::session::Kinds;
@@ -25,13 +25,16 @@ pub(super) struct LayerGradient;
 /// Puts a node of our operator in the place of what the rule of differentiation writes; says whether there are any.
 pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> bool {
     let made = Made::new(graph);
-    let found: Vec<_> =
-        graph.nodes.iter().map(|node| Some(gradient(node, &made, kinds)?.map(|name| Some(name.clone())))).collect();
+    let found = graph.nodes.iter().map(|node| {
+        let operands = gradient(node, &made, kinds)?;
+        let (_, shape) = kinds.get(operands[0])?;
+        Some((operands.map(|name| Some(name.clone())).to_vec(), shape))
+    });
+    let found: Vec<_> = found.collect();
     let any = found.iter().any(Option::is_some);
     for (node, found) in graph.nodes.iter_mut().zip(found) {
-        if let Some(inputs) = found {
-            (node.domain, node.op, node.inputs, node.attributes) =
-                (DOMAIN.into(), OPERATOR.into(), inputs.into(), vec![]);
+        if let Some((inputs, shape)) = found {
+            become_own(node, OPERATOR, inputs, shape);
         }
     }
     if any {
@@ -79,8 +82,7 @@ impl Operator for LayerGradient {
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
-        let dy = context.inputs().into_iter().next().ok_or_else(missing)?;
-        context.set_output(0, &dy)
+        declare_own(context)
     }
 }
 

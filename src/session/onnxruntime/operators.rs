@@ -3,7 +3,7 @@
 use super::elementwise::{self, Elementwise};
 use super::normal::{self, LayerGradient};
 use super::{convolutions, pooling, scatter, sums};
-use crate::graph::{Graph, Node, attribute};
+use crate::graph::{Graph, Name, Node, attribute};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
 use ort::operator::{ComputeContext, KernelContext, OperatorDomain, ShapeInferenceContext};
@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex};
 pub(super) const DOMAIN: &str = "onnx_unlearn";
 /// The attribute of a node that tells its layer.
 const LAYER: &str = "layer";
+/// The attribute of a node that tells the shape of its output.
+const SHAPE: &str = "shape";
 
 /// The graph with our operators where they are faster, and these; the graph as it is where there are none.
 pub(super) fn replaced(
@@ -92,6 +94,19 @@ impl<T> Layers<T> {
     fn get(&self, index: i64) -> Result<&Arc<T>> {
         usize::try_from(index).ok().and_then(|index| self.0.get(index)).ok_or_else(missing)
     }
+}
+
+/// Makes a node one of our operator `op`, with these inputs, whose only output is of float32 and this shape.
+pub(super) fn become_own(node: &mut Node, op: &str, inputs: Vec<Option<Name>>, shape: &[usize]) {
+    (node.domain, node.op) = (DOMAIN.into(), op.into());
+    (node.inputs, node.attributes) = (inputs, vec![attribute(SHAPE, dims(shape))]);
+}
+
+/// Tells the runtime the output of a node that [`become_own`] made: it does not know the shapes of all inputs.
+pub(super) fn declare_own(context: &mut ShapeInferenceContext) -> Result<()> {
+    let shape: Vec<i64> = context.attr(SHAPE)?;
+    let shape: Vec<usize> = shape.into_iter().map(|d| d as usize).collect();
+    declare(context, 0, TensorElementType::Float32, &shape)
 }
 
 /// Shapes of the first input and output of a node, `[images, channels, height, width]` in float32, where padding is told.
