@@ -1,7 +1,7 @@
 """Measures importance of whole models beside PyTorch, and writes `docs/benchmarks.md`.
 
 In each round the command and PyTorch's loops take turns, one process at a time, on each model of `bench_plan.py`.
-Every result goes to `target/bench/results.json` at once; `bench_table.py` makes the document of what is there.
+Every result goes to `docs/benchmarks.json` at once; `bench_table.py` makes the document of what is there.
 With `--model` the results of the other models stay.
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "target" / "bench"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
-RESULTS = FOLDER / "results.json"
+RESULTS = DOCUMENT.with_suffix(".json")
 KERNELS = ROOT / "target" / "criterion" / "kernels"
 Arrays = dict[str, np.ndarray]
 

@@ -1,4 +1,4 @@
-"""Makes `docs/benchmarks.md` of the results that are in `target/bench/results.json`, even of a part."""
+"""Makes `docs/benchmarks.md` of the results that are in `docs/benchmarks.json`, even of a part."""
 
 import argparse
 import json
@@ -123,8 +123,8 @@ METHOD = """\
 Weights and inputs are random and seeded. In each round the command and PyTorch's loops take turns on each model, one
 process at a time; the tables hold medians over the rounds, of ratios the median of each round's ratio.
 
-- **Ours**: the time of a run with one batch is subtracted from that of a run with several more, so that starting,
-  reading the model, differentiating it and writing the profile do not count. Reading the data does.
+- **Ours**: the time from the end of the first batch to that of the last one, as the command's progress bar tells, so that
+  starting, reading the model, differentiating it and writing the profile do not count. Reading the data does.
 - **PyTorch, authors' loop**: the absolute gradient of `output.norm(dim=1).square().mean()` over a batch, as in the
   authors' code, with the same batch size. **Batch of one** and **vmap** (`torch.func`) are exact, as our sample
   reduction is. A first step does not count, nor does loading. Denormals are flushed in all of them.
