@@ -36,16 +36,19 @@ class Job:
 
 
 def jobs(name: str, command: Command, first_round: bool) -> list[Job]:
-    """What is measured of a network in one round, the things to compare next to each other."""
+    """What is measured of a network in one round, the things to compare next to each other; what depends on other batch
+    sizes, threads and limits in the first one alone."""
     size = PLANS[name].batch_size
     chosen = [Job(what, name, size, CORES) for what in ("torch product", "sample", "torch batch", "batch")]
     chosen += [Job(what, name, size, CORES) for what in ("torch one", "torch vmap")]
+    if not first_round:
+        return chosen
     others = [(other, CORES) for other in BATCH_SIZES.get(name, ())]
     others += [(size, 1)] if name in ONE_THREAD and CORES > 1 else []
     chosen += [Job(what, name, *other) for other in others for what in ("sample", "torch batch", "batch")]
     if name == FORGET:
         chosen.append(Job("forget", name, 0, CORES))
-    if first_round and command.takes_memory():
+    if command.takes_memory():
         chosen += [Job("memory", name, 0, CORES, gib) for gib in MEMORY_GIB]
     return chosen
 

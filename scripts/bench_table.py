@@ -121,7 +121,8 @@ def settings(results: dict) -> str:
 
 METHOD = """\
 Weights and inputs are random and seeded. In each round the command and PyTorch's loops take turns on each model, one
-process at a time; the tables hold medians over the rounds, of ratios the median of each round's ratio.
+process at a time; the tables hold medians over the rounds, of ratios the median of each round's ratio. Other batch
+sizes and threads, `forget` and `--memory` are measured in the first round alone.
 
 - **Ours**: the time from the end of the first batch to that of the last one, as the command's progress bar tells, so that
   starting, reading the model, differentiating it and writing the profile do not count. Reading the data does.
