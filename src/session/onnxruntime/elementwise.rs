@@ -1,7 +1,7 @@
 //! Gelu, its gradient and that of ReLU, for which the runtime goes several times through memory.
 
 use super::made::{Made, operands};
-use super::operators::{become_own, declare_own, in_parallel, missing};
+use super::operators::{Found, declare_own, in_parallel, missing, put};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::gelu::{Form, Gelu};
 use crate::kernels::relu;
@@ -44,28 +44,16 @@ impl Elementwise {
 /// Puts nodes of our operators in the place of Gelu and of what the rules of differentiation write; says whether there
 /// are any.
 pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> bool {
-    let made = Made::new(graph);
-    let found = graph.nodes.iter().map(|node| {
+    put(graph, |node, made| {
         let (DType::F32, shape) = kinds.get(node.output().ok()?)? else { return None };
         let gelu = || Some((Elementwise::Gelu, vec![gelu(node)?]));
-        let gelu_gradient = || Some((Elementwise::GeluGradient, gelu_gradient(node, &made)?.to_vec()));
-        let relu_gradient = || Some((Elementwise::ReluGradient, relu_gradient(node, &made)?.to_vec()));
+        let gelu_gradient = || Some((Elementwise::GeluGradient, gelu_gradient(node, made)?.to_vec()));
+        let relu_gradient = || Some((Elementwise::ReluGradient, relu_gradient(node, made)?.to_vec()));
         let (operator, inputs) = gelu().or_else(gelu_gradient).or_else(relu_gradient)?;
         let alike = inputs.iter().all(|&input| kinds.get(input).is_some_and(|(_, own)| own == shape));
-        alike.then(|| (operator, inputs.into_iter().cloned().map(Some).collect::<Vec<_>>(), shape))
-    });
-    let found: Vec<_> = found.collect();
-    let any = found.iter().any(Option::is_some);
-    for (node, found) in graph.nodes.iter_mut().zip(found) {
-        if let Some((operator, inputs, shape)) = found {
-            become_own(node, operator.operator(), inputs, shape);
-        }
-    }
-    if any {
-        // What led to the gradients.
-        graph.prune();
-    }
-    any
+        let inputs = inputs.into_iter().cloned().collect();
+        alike.then(|| Found { op: operator.operator(), inputs, shape: shape.clone() })
+    })
 }
 
 /// The operand of a Gelu.
@@ -82,12 +70,12 @@ fn gelu_gradient<'a>(node: &'a Node, made: &Made<'a>) -> Option<[&'a Name; 2]> {
     let [u, density] = made.by(product, "Mul")?;
     let [exponent] = made.by(density, "Exp")?;
     let [level, square] = made.by(exponent, "Sub")?;
-    let [erf] = made.by(cumulative, "HardSigmoid")?;
     let halves = made.node(cumulative, "HardSigmoid")?;
     let half = |name| halves.float(name) == Some(0.5);
     let [x, scale] = made.by(u, "Mul")?;
     let number = |name, value: f64| made.number(name).is_some_and(|found| (found - value).abs() < 1e-6);
-    let same = half("alpha") && half("beta") && made.by(erf, "Erf")? == [u] && made.by(square, "Mul")? == [u, u];
+    let same =
+        half("alpha") && half("beta") && made.by(halves.input(0)?, "Erf")? == [u] && made.by(square, "Mul")? == [u, u];
     (same && number(scale, 0.5f64.sqrt()) && number(level, -PI.sqrt().ln())).then_some([x, dy])
 }
 

@@ -1,7 +1,7 @@
 //! The gradient of LayerNormalization, for which the runtime goes half a dozen times through memory.
 
 use super::made::{Made, operands};
-use super::operators::{become_own, declare_own, in_parallel, missing};
+use super::operators::{Found, declare_own, in_parallel, missing, put};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::normal::Rows;
 use crate::session::Kinds;
@@ -24,23 +24,11 @@ pub(super) struct LayerGradient;
 
 /// Puts a node of our operator in the place of what the rule of differentiation writes; says whether there are any.
 pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> bool {
-    let made = Made::new(graph);
-    let found = graph.nodes.iter().map(|node| {
-        let operands = gradient(node, &made, kinds)?;
+    put(graph, |node, made| {
+        let operands = gradient(node, made, kinds)?;
         let (_, shape) = kinds.get(operands[0])?;
-        Some((operands.map(|name| Some(name.clone())).to_vec(), shape))
-    });
-    let found: Vec<_> = found.collect();
-    let any = found.iter().any(Option::is_some);
-    for (node, found) in graph.nodes.iter_mut().zip(found) {
-        if let Some((inputs, shape)) = found {
-            become_own(node, OPERATOR, inputs, shape);
-        }
-    }
-    if any {
-        graph.prune();
-    }
-    any
+        Some(Found { op: OPERATOR, inputs: operands.map(Name::clone).to_vec(), shape: shape.clone() })
+    })
 }
 
 /// The operands `dy`, `scale`, `normal` and `rate` of the gradient of a normalisation over the last axis that a node ends:

@@ -1,12 +1,13 @@
 //! Operators of our own in a session for gradients.
 
 use super::elementwise::{self, Elementwise};
+use super::made::Made;
 use super::normal::{self, LayerGradient};
 use super::{convolutions, pooling, scatter, sums};
 use crate::graph::{Graph, Name, Node, attribute};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
-use ort::operator::{ComputeContext, KernelContext, OperatorDomain, ShapeInferenceContext};
+use ort::operator::{ComputeContext, KernelContext, Operator, OperatorDomain, ShapeInferenceContext};
 use ort::value::{SymbolicDimensions, TensorElementType, ValueType};
 use ort::{Error, Result};
 use std::ops::Range;
@@ -32,23 +33,24 @@ pub(super) fn replaced(
     }
     domain = domain.add(LayerGradient)?;
     let mut any = elementwise::replace(&mut graph, kinds) | normal::replace(&mut graph, kinds);
-    if let Some(operator) = convolutions::replace(&mut graph, kinds, rough, threads) {
-        (any, domain) = (true, domain.add(operator)?);
-    }
-    if let Some(operator) = pooling::replace(&mut graph, kinds) {
-        (any, domain) = (true, domain.add(operator)?);
-    }
-    if let Some(operator) = scatter::replace(&mut graph, kinds) {
-        (any, domain) = (true, domain.add(operator)?);
-    }
-    if let Some(operator) = sums::replace(&mut graph, kinds) {
-        (any, domain) = (true, domain.add(operator)?);
-    }
+    domain = with(domain, convolutions::replace(&mut graph, kinds, rough, threads), &mut any)?;
+    domain = with(domain, pooling::replace(&mut graph, kinds), &mut any)?;
+    domain = with(domain, scatter::replace(&mut graph, kinds), &mut any)?;
+    domain = with(domain, sums::replace(&mut graph, kinds), &mut any)?;
     if !any {
         return Ok((graph, None));
     }
     graph.opsets.insert(DOMAIN.into(), 1);
     Ok((graph, Some(domain)))
+}
+
+/// The domain with an operator, where nodes of it are there.
+fn with<O: Operator + 'static>(domain: OperatorDomain, operator: Option<O>, any: &mut bool) -> Result<OperatorDomain> {
+    *any |= operator.is_some();
+    match operator {
+        Some(operator) => domain.add(operator),
+        None => Ok(domain),
+    }
 }
 
 /// What a node of ours reads, writes or is made of is not there, or of another shape.
@@ -96,13 +98,33 @@ impl<T> Layers<T> {
     }
 }
 
-/// Makes a node one of our operator `op`, with these inputs, whose only output is of float32 and this shape.
-pub(super) fn become_own(node: &mut Node, op: &str, inputs: Vec<Option<Name>>, shape: &[usize]) {
-    (node.domain, node.op) = (DOMAIN.into(), op.into());
-    (node.inputs, node.attributes) = (inputs, vec![attribute(SHAPE, dims(shape))]);
+/// What takes the place of what a rule of differentiation wrote: an operator of ours whose only output is of float32.
+pub(super) struct Found {
+    pub op: &'static str,
+    pub inputs: Vec<Name>,
+    pub shape: Vec<usize>,
 }
 
-/// Tells the runtime the output of a node that [`become_own`] made: it does not know the shapes of all inputs.
+/// Puts what is found for nodes in their place; says whether there is any.
+pub(super) fn put(graph: &mut Graph, find: impl for<'a> Fn(&'a Node, &Made<'a>) -> Option<Found>) -> bool {
+    let made = Made::new(graph);
+    let found: Vec<_> = graph.nodes.iter().map(|node| find(node, &made)).collect();
+    let any = found.iter().any(Option::is_some);
+    for (node, found) in graph.nodes.iter_mut().zip(found) {
+        if let Some(Found { op, inputs, shape }) = found {
+            (node.domain, node.op) = (DOMAIN.into(), op.into());
+            node.inputs = inputs.into_iter().map(Some).collect();
+            node.attributes = vec![attribute(SHAPE, dims(&shape))];
+        }
+    }
+    if any {
+        // What led to them.
+        graph.prune();
+    }
+    any
+}
+
+/// Tells the runtime the output of a node that [`put`] made: it does not know the shapes of all inputs.
 pub(super) fn declare_own(context: &mut ShapeInferenceContext) -> Result<()> {
     let shape: Vec<i64> = context.attr(SHAPE)?;
     let shape: Vec<usize> = shape.into_iter().map(|d| d as usize).collect();
