@@ -15,6 +15,7 @@ mod levels;
 mod lower;
 mod merge;
 mod missing;
+mod narrow;
 pub mod objective;
 mod parts;
 mod rewrite;

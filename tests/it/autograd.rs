@@ -274,6 +274,31 @@ fn uneven_parts_keep_their_samples() {
     assert_close(&two, &one, 1e-12);
 }
 
+/// Of ten tokens, two of which are read.
+#[test]
+fn tokens_that_nothing_reads_are_not_computed() {
+    let runtime = runtime(RuntimeChoice::OnnxRuntime);
+    let graph = Build::new(DType::F32, &[10, 4])
+        .weight("first", &[4, 4])
+        .weight("second", &[4, 3])
+        .integers("read", &[7, 5])
+        .node("MatMul", &["x", "first"], "h")
+        .node("ReduceMean", &["h"], "mean")
+        .with(attribute("axes", vec![1i64]))
+        .node("Mul", &["h", "mean"], "scaled")
+        .node("MatMul", &["scaled", "second"], "m")
+        .node("Tanh", &["m"], "t")
+        .node("Gather", &["t", "read"], "y")
+        .with(attribute("axis", 1i64))
+        .outputs(&["y"]);
+    let weights = parameters(&graph);
+    let feed = data(&graph, 3, None).batches(3).next().unwrap().unwrap().inputs;
+    let specialised = specialise(&graph, &weights, &feed, 3, &runtime).unwrap();
+    let backward = differentiate(specialised, &weights, Objective::SquaredL2, Reduction::Sample).unwrap();
+    let shape = |name: &str| backward.kinds[name].1.clone();
+    assert_eq!(["h", "scaled", "m", "t", "y"].map(|name| shape(name)[1]), [10, 3, 3, 3, 2]);
+}
+
 #[test]
 fn missing_rules_are_listed_at_once() {
     let graph = Build::new(DType::F32, &[3])

@@ -8,6 +8,7 @@ mod sums;
 pub use moves::Cut;
 
 use super::GradError;
+use super::narrow::narrow;
 use super::rules::{self, Gradient, Rewrite};
 use crate::graph::{Graph, Input, Name, Node, attribute};
 use crate::session::Kinds;
@@ -43,7 +44,8 @@ pub struct Tape {
 }
 
 impl Tape {
-    /// Starts from a specialised graph, rewrites what has a rewriting, and notes the sample layout of its values.
+    /// Starts from a specialised graph, rewrites what has a rewriting, leaves out what is not read of an axis, and notes the
+    /// sample layout of its values.
     ///
     /// # Errors
     /// A name of the model starts with the reserved prefix; a node between the parameters and the outputs
@@ -72,12 +74,10 @@ impl Tape {
             match rewritten {
                 Some(Ok(())) => {}
                 Some(Err(error)) if depends => return Err(error),
-                _ => {
-                    tape.note_layout(&node);
-                    tape.graph.nodes.push(node);
-                }
+                _ => tape.push(node),
             }
         }
+        narrow(&mut tape);
         Ok(tape)
     }
 
@@ -127,10 +127,22 @@ impl Tape {
                 outputs: vec![Some(output.clone())],
                 attributes: vec![],
             };
-            self.note_layout(&identity);
-            self.graph.nodes.push(identity);
+            self.push(identity);
         }
         Ok(())
+    }
+
+    /// Appends a node whose outputs' types and shapes are known.
+    pub(super) fn push(&mut self, node: Node) {
+        self.note_layout(&node);
+        self.graph.nodes.push(node);
+    }
+
+    /// From here on nodes are not told to be there already: those made so far may change.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+        self.reshaped.clear();
+        self.transposed.clear();
     }
 
     fn note_layout(&mut self, node: &Node) {
@@ -289,8 +301,7 @@ impl Tape {
         };
         let made = outputs.iter().zip(kinds).filter_map(|(name, kind)| Some((name.clone()?, kind?)));
         self.facts.kinds.extend(made);
-        self.note_layout(&node);
-        self.graph.nodes.push(node);
+        self.push(node);
         let names: Vec<Name> = outputs.into_iter().map(|o| o.unwrap_or_else(|| "".into())).collect();
         if let Some(key) = key {
             self.known.insert(key, names.clone());

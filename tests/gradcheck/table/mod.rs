@@ -20,6 +20,7 @@ mod moves;
 mod normal;
 mod norms;
 mod older;
+mod part;
 mod places;
 mod pool;
 mod quantise;
@@ -56,6 +57,7 @@ pub fn cases() -> Vec<Case> {
         normal::cases(),
         norms::cases(),
         older::cases(),
+        part::cases(),
         places::cases(),
         pool::cases(),
         quantise::cases(),
