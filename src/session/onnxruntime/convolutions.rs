@@ -1,15 +1,13 @@
 //! Convolutions of a session that are computed by [Winograd's method](crate::kernels::winograd) instead of by the runtime.
 
-use super::operators::{Layers, declare, dims, images, in_parallel, missing};
+use super::operators::{Layer, Layers, dims, images, in_parallel, missing, put};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::convolution::{Images, Method, Shape, Work, transformed};
 use crate::kernels::registers::sizes;
 use crate::session::{Kinds, Rough};
 use crate::tensor::Tensor;
 use ort::Result;
-use ort::operator::{
-    ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
-};
+use ort::operator::ComputeContext;
 use ort::value::TensorElementType;
 use pulp::Arch;
 use std::cell::RefCell;
@@ -17,52 +15,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Name of the operator.
-pub(in crate::session) const OPERATOR: &str = "WinogradConv";
+pub(in crate::session) const OPERATOR: &str = WinogradConv::OPERATOR;
 
 /// A convolution, but for its images.
-struct Layer {
+pub(super) struct WinogradConv {
     shape: Shape,
-    images: usize,
+    /// `[images, outputs, height, width]`
+    output: [usize; 4],
     kernel: Vec<f32>,
     bias: Vec<f32>,
-}
-
-impl Layer {
-    fn output(&self) -> [usize; 4] {
-        let [height, width] = self.shape.output;
-        [self.images, self.shape.outputs, height, width]
-    }
-}
-
-/// The convolutions of a graph that are computed so.
-pub(super) struct Convolutions {
-    arch: Arch,
     threads: usize,
-    layers: Layers<Layer>,
 }
 
-/// Puts nodes of an operator of their own in the place of such convolutions as are faster so; none where there are none.
-pub(super) fn replace(graph: &mut Graph, kinds: &Kinds, rough: Rough, threads: usize) -> Option<Convolutions> {
+/// Puts nodes of an operator of their own in the place of such convolutions as are faster so.
+pub(super) fn by_tiles(graph: &mut Graph, kinds: &Kinds, rough: Rough, threads: usize) -> Layers<WinogradConv> {
     let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads };
     let arch = Arch::new();
-    let mut layers = Layers::new();
-    let Graph { nodes, constants, .. } = &mut *graph;
-    for node in nodes {
-        let Some((shape, images)) = shape(node, kinds, rough, constants) else { continue };
-        let constant = |i| node.input(i).map(|name| constants.get(name).and_then(|tensor| tensor.slice::<f32>()));
-        let (Some(Some(weights)), Some(bias)) = (constant(1), constant(2).unwrap_or(Some(&[]))) else { continue };
+    put(graph, |node, made| {
+        let (shape, images) = shape(node, kinds, rough, made.constants)?;
+        let constant = |name| made.constants.get(name).and_then(|tensor| tensor.slice::<f32>());
+        let weights = constant(node.input(1)?)?;
+        let bias = node.input(2).map_or(Some(&[][..]), constant)?;
         if !shape.is_worth_it(images, arch) {
-            continue;
+            return None;
         }
         let (kernel, bias) = (transformed(arch, weights, &shape), bias.to_vec());
-        layers.take(node, OPERATOR, 0..1, Layer { shape, images, kernel, bias });
-    }
-    if layers.is_empty() {
-        return None;
-    }
-    // Kernels and biases went into the layers.
-    graph.prune();
-    Some(Convolutions { arch, threads, layers })
+        let output = [images, shape.outputs, shape.output[0], shape.output[1]];
+        Some((vec![node.input(0)?], WinogradConv { shape, output, kernel, bias, threads }))
+    })
 }
 
 /// Bytes of transformed kernels, at most.
@@ -87,57 +67,31 @@ fn shape(node: &Node, kinds: &Kinds, rough: Rough, constants: &BTreeMap<Name, Ar
     fits.then_some((Shape { method, channels, outputs, input: [h, w], pads, output: [oh, ow] }, images))
 }
 
-impl Operator for Convolutions {
-    type Kernel<'attr> = Convolution;
-
-    fn name(&self) -> &str {
-        OPERATOR
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [OperatorInput::required(TensorElementType::Float32)]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> Result<Convolution> {
-        Ok(Convolution { layer: self.layers.of_kernel(context)?, arch: self.arch, threads: self.threads })
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
-        let output = self.layers.of_shapes(context)?.output();
-        declare(context, 0, TensorElementType::Float32, &output)
-    }
-}
-
-/// One of them, ready to run.
-pub(super) struct Convolution {
-    layer: Arc<Layer>,
-    arch: Arch,
-    threads: usize,
-}
-
 thread_local! {
     static WORK: RefCell<Work> = RefCell::default();
 }
 
-impl Kernel for Convolution {
-    fn compute(&mut self, context: &ComputeContext) -> Result<()> {
-        let Layer { shape, images, kernel, bias } = &*self.layer;
+impl Layer for WinogradConv {
+    const OPERATOR: &'static str = "WinogradConv";
+    const INPUTS: &'static [TensorElementType] = &[TensorElementType::Float32];
+
+    fn output(&self) -> &[usize] {
+        &self.output
+    }
+
+    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
+        let WinogradConv { shape, output: [images, _, height, width], kernel, bias, threads } = self;
         let x = context.input(0)?.ok_or_else(missing)?;
         let (_, x) = x.try_extract_tensor::<f32>()?;
         if x.len() != images * shape.channels * shape.input[0] * shape.input[1] {
             return Err(missing());
         }
-        let [height, width] = shape.output;
-        let mut y = context.output(0, dims(&self.layer.output()))?.ok_or_else(missing)?;
+        let mut y = context.output(0, dims(&self.output))?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         // Whole images for each thread; where there are fewer images than threads, some outputs of one.
-        let share = images.div_ceil(self.threads);
-        let parts = self.threads.div_ceil(*images);
-        let outputs = shape.outputs.div_ceil(parts).next_multiple_of(sizes(self.arch).left);
+        let share = images.div_ceil(*threads);
+        let parts = threads.div_ceil(*images);
+        let outputs = shape.outputs.div_ceil(parts).next_multiple_of(sizes(arch).left);
         let read = share * shape.channels * shape.input[0] * shape.input[1];
         let written = share * outputs.min(shape.outputs) * height * width;
         let mut tasks = vec![];
@@ -149,7 +103,7 @@ impl Kernel for Convolution {
         }
         in_parallel(context, tasks.into_iter(), |_, (x, y, outputs)| {
             WORK.with_borrow_mut(|work| {
-                self.arch.dispatch(Images { shape: *shape, outputs, x, kernel, bias, y, work });
+                arch.dispatch(Images { shape: *shape, outputs, x, kernel, bias, y, work });
             });
         })
     }
@@ -193,9 +147,9 @@ mod tests {
         let pads = || attribute("pads", vec![1; 4]);
         let (graph, kinds) = convolution([64, 64, 3, 3], [20, 20], vec![pads()]);
         let mut new = graph.clone();
-        let convolutions = replace(&mut new, &kinds, &|_| true, 2).unwrap();
+        let convolutions = by_tiles(&mut new, &kinds, &|_| true, 2);
         assert_eq!((new.nodes[0].op.as_str(), new.nodes[0].domain.as_str()), (OPERATOR, DOMAIN));
-        let layers: Vec<_> = convolutions.layers.iter().collect();
+        let layers: Vec<_> = convolutions.iter().collect();
         assert_eq!((new.constants.len(), layers.len()), (0, 1));
         assert_eq!(bytes(&graph, &kinds, &|_| true), 4 * layers[0].kernel.len() as u64);
         let others = [
@@ -207,7 +161,7 @@ mod tests {
         ];
         for (mut graph, kinds) in others {
             assert_eq!(bytes(&graph, &kinds, &|_| true), 0);
-            assert!(replace(&mut graph, &kinds, &|_| true, 2).is_none());
+            assert_eq!(by_tiles(&mut graph, &kinds, &|_| true, 2).iter().len(), 0);
         }
     }
 }

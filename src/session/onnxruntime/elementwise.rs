@@ -1,16 +1,13 @@
 //! Gelu, its gradient and that of ReLU, for which the runtime goes several times through memory.
 
 use super::made::{Made, operands};
-use super::operators::{Found, declare_own, in_parallel, missing, put};
+use super::operators::{Layer, Layers, dims, in_parallel, missing, put};
 use crate::graph::{Graph, Name, Node};
-use crate::kernels::gelu::{Form, Gelu};
-use crate::kernels::relu;
+use crate::kernels::{gelu, relu};
 use crate::session::Kinds;
 use crate::tensor::DType;
 use ort::Result;
-use ort::operator::{
-    ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
-};
+use ort::operator::ComputeContext;
 use ort::value::TensorElementType;
 use pulp::Arch;
 use std::f64::consts::PI;
@@ -18,46 +15,50 @@ use std::f64::consts::PI;
 /// Elements of one task.
 const TASK: usize = 1 << 15;
 
-/// One of the operators.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Elementwise {
-    /// `Gelu(x)`
-    Gelu,
-    /// `GeluGradient(x, dy)`
-    GeluGradient,
-    /// `ReluGradient(y, dy)`
-    ReluGradient,
+/// `Gelu(x)`
+pub(super) struct Gelu {
+    shape: Vec<usize>,
 }
 
-impl Elementwise {
-    pub const ALL: [Elementwise; 3] = [Elementwise::Gelu, Elementwise::GeluGradient, Elementwise::ReluGradient];
-
-    fn operator(self) -> &'static str {
-        match self {
-            Elementwise::Gelu => "Gelu",
-            Elementwise::GeluGradient => "GeluGradient",
-            Elementwise::ReluGradient => "ReluGradient",
-        }
-    }
+/// `GeluGradient(x, dy)`
+pub(super) struct GeluGradient {
+    shape: Vec<usize>,
 }
 
-/// Puts nodes of our operators in the place of Gelu and of what the rules of differentiation write; says whether there
-/// are any.
-pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> bool {
-    put(graph, |node, made| {
-        let (DType::F32, shape) = kinds.get(node.output().ok()?)? else { return None };
-        let gelu = || Some((Elementwise::Gelu, vec![gelu(node)?]));
-        let gelu_gradient = || Some((Elementwise::GeluGradient, gelu_gradient(node, made)?.to_vec()));
-        let relu_gradient = || Some((Elementwise::ReluGradient, relu_gradient(node, made)?.to_vec()));
-        let (operator, inputs) = gelu().or_else(gelu_gradient).or_else(relu_gradient)?;
-        let alike = inputs.iter().all(|&input| kinds.get(input).is_some_and(|(_, own)| own == shape));
-        let inputs = inputs.into_iter().cloned().collect();
-        alike.then(|| Found { op: operator.operator(), inputs, shape: shape.clone() })
-    })
+/// `ReluGradient(y, dy)`
+pub(super) struct ReluGradient {
+    shape: Vec<usize>,
+}
+
+/// Puts nodes of our operator in the place of Gelu.
+pub(super) fn gelus(graph: &mut Graph, kinds: &Kinds) -> Layers<Gelu> {
+    put(graph, |node, _| alike(node, vec![operand_of_gelu(node)?], kinds, |shape| Gelu { shape }))
+}
+
+/// Puts nodes of our operator in the place of what the rule of differentiation writes for Gelu.
+pub(super) fn gelu_gradients(graph: &mut Graph, kinds: &Kinds) -> Layers<GeluGradient> {
+    put(graph, |node, made| alike(node, gelu_gradient(node, made)?.to_vec(), kinds, |shape| GeluGradient { shape }))
+}
+
+/// Puts nodes of our operator in the place of what the rule of differentiation writes for ReLU.
+pub(super) fn relu_gradients(graph: &mut Graph, kinds: &Kinds) -> Layers<ReluGradient> {
+    put(graph, |node, made| alike(node, relu_gradient(node, made)?.to_vec(), kinds, |shape| ReluGradient { shape }))
+}
+
+/// The inputs and the layer of a node, where they and its output are of one shape in float32.
+fn alike<'a, T>(
+    node: &Node,
+    inputs: Vec<&'a Name>,
+    kinds: &Kinds,
+    layer: impl Fn(Vec<usize>) -> T,
+) -> Option<(Vec<&'a Name>, T)> {
+    let kind @ (DType::F32, shape) = kinds.get(node.output().ok()?)? else { return None };
+    let alike = inputs.iter().all(|&input| kinds.get(input) == Some(kind));
+    alike.then(|| (inputs, layer(shape.clone())))
 }
 
 /// The operand of a Gelu.
-fn gelu(node: &Node) -> Option<&Name> {
+fn operand_of_gelu(node: &Node) -> Option<&Name> {
     let exact = node.string("approximate").is_none_or(|form| form == "none");
     (node.op == "Gelu" && node.domain.is_empty() && exact).then(|| node.input(0)).flatten()
 }
@@ -87,63 +88,76 @@ fn relu_gradient<'a>(node: &'a Node, made: &Made<'a>) -> Option<[&'a Name; 2]> {
     steepest.then_some([step.input(0)?, dy])
 }
 
-impl Operator for Elementwise {
-    type Kernel<'attr> = Elements;
+const FLOAT: TensorElementType = TensorElementType::Float32;
 
-    fn name(&self) -> &str {
-        self.operator()
+impl Layer for Gelu {
+    const OPERATOR: &'static str = "Gelu";
+    const INPUTS: &'static [TensorElementType] = &[FLOAT];
+
+    fn output(&self) -> &[usize] {
+        &self.shape
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        let count = if *self == Elementwise::Gelu { 1 } else { 2 };
-        (0..count).map(|_| OperatorInput::required(TensorElementType::Float32))
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> Result<Elements> {
-        Ok(Elements { operator: *self, arch: Arch::new() })
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
-        declare_own(context)
-    }
-}
-
-/// One of them, ready to run.
-pub(super) struct Elements {
-    operator: Elementwise,
-    arch: Arch,
-}
-
-impl Kernel for Elements {
-    fn compute(&mut self, context: &ComputeContext) -> Result<()> {
-        let x = context.input(0)?.ok_or_else(missing)?;
-        let (shape, x) = x.try_extract_tensor::<f32>()?;
-        let mut out = context.output(0, shape.clone())?.ok_or_else(missing)?;
-        let (_, out) = out.try_extract_tensor_mut::<f32>()?;
-        let (arch, tasks) = (self.arch, x.chunks(TASK).zip(out.chunks_mut(TASK)));
-        if self.operator == Elementwise::Gelu {
-            return in_parallel(context, tasks, |_, (x, out)| arch.dispatch(Gelu { form: Form::Value, x, out }));
-        }
-        let dy = context.input(1)?.ok_or_else(missing)?;
-        let (_, dy) = dy.try_extract_tensor::<f32>()?;
-        if dy.len() != x.len() {
-            return Err(missing());
-        }
-        in_parallel(context, tasks.zip(dy.chunks(TASK)), |_, ((x, out), dy)| match self.operator {
-            Elementwise::ReluGradient => arch.dispatch(relu::Gradient { y: x, dy, dx: out }),
-            _ => arch.dispatch(Gelu { form: Form::Gradient(dy), x, out }),
+    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
+        elements(context, &self.shape, |[x], out| {
+            arch.dispatch(gelu::Gelu { form: gelu::Form::Value, x, out });
         })
     }
+}
+
+impl Layer for GeluGradient {
+    const OPERATOR: &'static str = "GeluGradient";
+    const INPUTS: &'static [TensorElementType] = &[FLOAT; 2];
+
+    fn output(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
+        elements(context, &self.shape, |[x, dy], out| {
+            arch.dispatch(gelu::Gelu { form: gelu::Form::Gradient(dy), x, out });
+        })
+    }
+}
+
+impl Layer for ReluGradient {
+    const OPERATOR: &'static str = "ReluGradient";
+    const INPUTS: &'static [TensorElementType] = &[FLOAT; 2];
+
+    fn output(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
+        elements(context, &self.shape, |[y, dy], dx| {
+            arch.dispatch(relu::Gradient { y, dy, dx });
+        })
+    }
+}
+
+/// Gives `work` pieces of all operands and of the output, which are of one shape.
+fn elements<const N: usize>(
+    context: &ComputeContext,
+    shape: &[usize],
+    work: impl Fn([&[f32]; N], &mut [f32]) + Sync + Send,
+) -> Result<()> {
+    let inputs = (0..N).map(|i| context.input(i)?.ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
+    let inputs = inputs.iter().map(|input| Ok(input.try_extract_tensor::<f32>()?.1)).collect::<Result<Vec<_>>>()?;
+    let inputs = <[&[f32]; N]>::try_from(inputs).map_err(|_| missing())?;
+    let mut out = context.output(0, dims(shape))?.ok_or_else(missing)?;
+    let (_, out) = out.try_extract_tensor_mut::<f32>()?;
+    if inputs.iter().any(|input| input.len() != out.len()) {
+        return Err(missing());
+    }
+    in_parallel(context, out.chunks_mut(TASK), |task, out| {
+        let start = task * TASK;
+        work(inputs.map(|input| &input[start..start + out.len()]), out);
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::made::tests::{between_products, counts};
-    use super::super::operators::DOMAIN;
     use super::*;
     use crate::graph::attribute;
     use onnx_protobuf::AttributeProto;
@@ -153,8 +167,8 @@ mod tests {
         let mut backward = between_products("Gelu", &[], form);
         let before = counts(&backward.graph);
         let kinds = backward.kinds.into_iter().map(|(name, (_, shape))| (name, (dtype, shape))).collect();
-        let any = replace(&mut backward.graph, &kinds);
-        assert_eq!(any, backward.graph.nodes.iter().any(|node| node.domain == DOMAIN));
+        gelus(&mut backward.graph, &kinds);
+        gelu_gradients(&mut backward.graph, &kinds);
         [before, counts(&backward.graph)]
     }
 
@@ -171,7 +185,7 @@ mod tests {
     fn the_slope_of_a_relu_is_found() {
         let mut backward = between_products("Relu", &[], vec![]);
         let before = counts(&backward.graph);
-        assert!(replace(&mut backward.graph, &backward.kinds));
+        assert_eq!(relu_gradients(&mut backward.graph, &backward.kinds).iter().len(), 1);
         let after = counts(&backward.graph);
         assert_eq!((after.get("ReluGradient"), after.get("HardSigmoid")), (Some(&1), None));
         assert_eq!(after["Mul"] + 1, before["Mul"]);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// The nodes of a graph by their first outputs, and its constants.
 pub(super) struct Made<'a> {
     nodes: BTreeMap<&'a Name, &'a Node>,
-    constants: &'a BTreeMap<Name, Arc<Tensor>>,
+    pub constants: &'a BTreeMap<Name, Arc<Tensor>>,
 }
 
 impl<'a> Made<'a> {

@@ -1,33 +1,30 @@
 //! The gradient of LayerNormalization, for which the runtime goes half a dozen times through memory.
 
 use super::made::{Made, operands};
-use super::operators::{Found, declare_own, in_parallel, missing, put};
+use super::operators::{Layer, Layers, dims, in_parallel, missing, put};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::normal::Rows;
 use crate::session::Kinds;
 use crate::tensor::DType;
 use ort::Result;
-use ort::operator::{
-    ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
-};
+use ort::operator::ComputeContext;
 use ort::value::TensorElementType;
 use pulp::Arch;
 
-/// Name of the operator.
-const OPERATOR: &str = "LayerNormalizationGradient";
 /// Elements of one task.
 const TASK: usize = 1 << 14;
 
 /// `LayerNormalizationGradient(dy, scale, normal, rate)`
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LayerGradient;
+pub(super) struct LayerNormalizationGradient {
+    shape: Vec<usize>,
+}
 
-/// Puts a node of our operator in the place of what the rule of differentiation writes; says whether there are any.
-pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> bool {
+/// Puts a node of our operator in the place of what the rule of differentiation writes.
+pub(super) fn gradients(graph: &mut Graph, kinds: &Kinds) -> Layers<LayerNormalizationGradient> {
     put(graph, |node, made| {
         let operands = gradient(node, made, kinds)?;
         let (_, shape) = kinds.get(operands[0])?;
-        Some(Found { op: OPERATOR, inputs: operands.map(Name::clone).to_vec(), shape: shape.clone() })
+        Some((operands.to_vec(), LayerNormalizationGradient { shape: shape.clone() }))
     })
 }
 
@@ -50,53 +47,31 @@ fn gradient<'a>(node: &'a Node, made: &Made<'a>, kinds: &Kinds) -> Option<[&'a N
     (same && fits && last).then_some([dy, scale, normal, rate])
 }
 
-impl Operator for LayerGradient {
-    type Kernel<'attr> = Gradient;
+impl Layer for LayerNormalizationGradient {
+    const OPERATOR: &'static str = "LayerNormalizationGradient";
+    const INPUTS: &'static [TensorElementType] = &[TensorElementType::Float32; 4];
 
-    fn name(&self) -> &str {
-        OPERATOR
+    fn output(&self) -> &[usize] {
+        &self.shape
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [TensorElementType::Float32; 4].map(OperatorInput::required)
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> Result<Gradient> {
-        Ok(Gradient { arch: Arch::new() })
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
-        declare_own(context)
-    }
-}
-
-/// One of them, ready to run.
-pub(super) struct Gradient {
-    arch: Arch,
-}
-
-impl Kernel for Gradient {
-    fn compute(&mut self, context: &ComputeContext) -> Result<()> {
+    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
         let input = |i| context.input(i)?.ok_or_else(missing);
         let (dy, scale, normal, rate) = (input(0)?, input(1)?, input(2)?, input(3)?);
-        let (shape, dy) = dy.try_extract_tensor::<f32>()?;
+        let (_, dy) = dy.try_extract_tensor::<f32>()?;
         let [(_, scale), (_, normal), (_, rate)] =
             [scale.try_extract_tensor::<f32>()?, normal.try_extract_tensor()?, rate.try_extract_tensor()?];
-        let mut dx = context.output(0, shape.clone())?.ok_or_else(missing)?;
+        let mut dx = context.output(0, dims(&self.shape))?.ok_or_else(missing)?;
         let (_, dx) = dx.try_extract_tensor_mut::<f32>()?;
         let width = scale.len();
-        if width == 0 || normal.len() != dy.len() || rate.len() * width != dy.len() {
+        if width == 0 || dy.len() != dx.len() || normal.len() != dy.len() || rate.len() * width != dy.len() {
             return Err(missing());
         }
         let rows = (TASK / width).max(1);
         let size = rows * width;
         let operands = dy.chunks(size).zip(normal.chunks(size)).zip(rate.chunks(rows));
         in_parallel(context, operands.zip(dx.chunks_mut(size)), |_, (((dy, normal), rate), dx)| {
-            self.arch.dispatch(Rows { dy, scale, normal, rate, dx });
+            arch.dispatch(Rows { dy, scale, normal, rate, dx });
         })
     }
 }
@@ -110,10 +85,13 @@ mod tests {
     #[test]
     fn what_the_rule_writes_is_found() {
         let mut backward = between_products("LayerNormalization", &["scale", "bias"], vec![]);
-        assert!(replace(&mut backward.graph, &backward.kinds));
+        assert_eq!(gradients(&mut backward.graph, &backward.kinds).iter().len(), 1);
         let after = counts(&backward.graph);
         // One Mul for the gradient of the scale.
-        assert_eq!((after.get(OPERATOR), after.get("ReduceMean"), after.get("Sub")), (Some(&1), None, None));
+        assert_eq!(
+            (after.get(LayerNormalizationGradient::OPERATOR), after.get("ReduceMean"), after.get("Sub")),
+            (Some(&1), None, None)
+        );
     }
 
     #[test]
@@ -121,9 +99,9 @@ mod tests {
         let mut backward = between_products("LayerNormalization", &["scale", "bias"], vec![]);
         let other = |(name, (_, shape))| (name, (DType::F64, shape));
         let kinds = backward.kinds.into_iter().map(other).collect();
-        assert!(!replace(&mut backward.graph, &kinds));
+        assert_eq!(gradients(&mut backward.graph, &kinds).iter().len(), 0);
         let both = attribute("axis", 0);
         let mut backward = between_products("LayerNormalization", &["scale"], vec![both]);
-        assert!(!replace(&mut backward.graph, &backward.kinds));
+        assert_eq!(gradients(&mut backward.graph, &backward.kinds).iter().len(), 0);
     }
 }

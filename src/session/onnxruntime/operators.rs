@@ -1,23 +1,37 @@
 //! Operators of our own in a session for gradients.
 
-use super::elementwise::{self, Elementwise};
 use super::made::Made;
-use super::normal::{self, LayerGradient};
-use super::{convolutions, pooling, scatter, sums};
+use super::{convolutions, elementwise, normal, pooling, scatter, sums};
 use crate::graph::{Graph, Name, Node, attribute};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
-use ort::operator::{ComputeContext, KernelContext, Operator, OperatorDomain, ShapeInferenceContext};
+use ort::operator::{
+    ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+    ShapeInferenceContext,
+};
 use ort::value::{SymbolicDimensions, TensorElementType, ValueType};
 use ort::{Error, Result};
-use std::ops::Range;
+use pulp::Arch;
 use std::sync::{Arc, Mutex};
 
 pub(super) const DOMAIN: &str = "onnx_unlearn";
 /// The attribute of a node that tells its layer.
 const LAYER: &str = "layer";
-/// The attribute of a node that tells the shape of its output.
-const SHAPE: &str = "shape";
+
+/// What a node of ours stands for, apart from the values that it reads.
+pub(super) trait Layer: Send + Sync + Sized + 'static {
+    /// Name of the operator.
+    const OPERATOR: &'static str;
+    const INPUTS: &'static [TensorElementType];
+    const OUTPUTS: &'static [TensorElementType] = &[TensorElementType::Float32];
+
+    /// The shape of every output.
+    fn output(&self) -> &[usize];
+
+    /// # Errors
+    /// An operand is missing, or of another shape than when the session was made.
+    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()>;
+}
 
 /// The graph with our operators where they are faster, and these; the graph as it is where there are none.
 pub(super) fn replaced(
@@ -28,15 +42,15 @@ pub(super) fn replaced(
 ) -> Result<(Graph, Option<OperatorDomain>)> {
     let mut graph = graph.clone();
     let mut domain = OperatorDomain::new(DOMAIN)?;
-    for operator in Elementwise::ALL {
-        domain = domain.add(operator)?;
-    }
-    domain = domain.add(LayerGradient)?;
-    let mut any = elementwise::replace(&mut graph, kinds) | normal::replace(&mut graph, kinds);
-    domain = with(domain, convolutions::replace(&mut graph, kinds, rough, threads), &mut any)?;
-    domain = with(domain, pooling::replace(&mut graph, kinds), &mut any)?;
-    domain = with(domain, scatter::replace(&mut graph, kinds), &mut any)?;
-    domain = with(domain, sums::replace(&mut graph, kinds), &mut any)?;
+    let mut any = false;
+    domain = with(domain, elementwise::gelus(&mut graph, kinds), &mut any)?;
+    domain = with(domain, elementwise::gelu_gradients(&mut graph, kinds), &mut any)?;
+    domain = with(domain, elementwise::relu_gradients(&mut graph, kinds), &mut any)?;
+    domain = with(domain, normal::gradients(&mut graph, kinds), &mut any)?;
+    domain = with(domain, convolutions::by_tiles(&mut graph, kinds, rough, threads), &mut any)?;
+    domain = with(domain, pooling::with_places(&mut graph, kinds), &mut any)?;
+    domain = with(domain, scatter::of_rows(&mut graph, kinds), &mut any)?;
+    domain = with(domain, sums::of_rows(&mut graph, kinds), &mut any)?;
     if !any {
         return Ok((graph, None));
     }
@@ -45,12 +59,12 @@ pub(super) fn replaced(
 }
 
 /// The domain with an operator, where nodes of it are there.
-fn with<O: Operator + 'static>(domain: OperatorDomain, operator: Option<O>, any: &mut bool) -> Result<OperatorDomain> {
-    *any |= operator.is_some();
-    match operator {
-        Some(operator) => domain.add(operator),
-        None => Ok(domain),
+fn with<T: Layer>(domain: OperatorDomain, layers: Layers<T>, any: &mut bool) -> Result<OperatorDomain> {
+    if layers.0.is_empty() {
+        return Ok(domain);
     }
+    *any = true;
+    domain.add(layers)
 }
 
 /// What a node of ours reads, writes or is made of is not there, or of another shape.
@@ -58,77 +72,85 @@ pub(super) fn missing() -> Error {
     Error::new("an operand is missing, or has another shape than when the session was made")
 }
 
-/// What the nodes of one operator stand for, apart from the images that they read.
+/// The nodes of one operator.
 pub(super) struct Layers<T>(Vec<Arc<T>>);
 
+/// Puts nodes of our operator in the place of those for which a layer is found, and the values that it reads.
+pub(super) fn put<T: Layer>(
+    graph: &mut Graph,
+    find: impl for<'a> Fn(&'a Node, &Made<'a>) -> Option<(Vec<&'a Name>, T)>,
+) -> Layers<T> {
+    let made = Made::new(graph);
+    let own = |(inputs, layer): (Vec<&Name>, T)| (inputs.into_iter().cloned().map(Some).collect(), layer);
+    let found: Vec<Option<(Vec<_>, T)>> = graph.nodes.iter().map(|node| find(node, &made).map(own)).collect();
+    let mut layers = vec![];
+    for (node, found) in graph.nodes.iter_mut().zip(found) {
+        if let Some((inputs, layer)) = found {
+            (node.domain, node.op, node.inputs) = (DOMAIN.into(), T::OPERATOR.into(), inputs);
+            node.attributes = vec![attribute(LAYER, layers.len() as i64)];
+            layers.push(Arc::new(layer));
+        }
+    }
+    if !layers.is_empty() {
+        // What led to them, and what went into the layers.
+        graph.prune();
+    }
+    Layers(layers)
+}
+
 impl<T> Layers<T> {
-    pub fn new() -> Layers<T> {
-        Layers(vec![])
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Makes a node one of operator `op` that stands for a layer and reads these of its inputs alone.
-    pub fn take(&mut self, node: &mut Node, op: &str, inputs: Range<usize>, layer: T) {
-        (node.domain, node.op) = (DOMAIN.into(), op.into());
-        node.attributes = vec![attribute(LAYER, self.0.len() as i64)];
-        node.inputs = node.inputs.drain(inputs).collect();
-        self.0.push(Arc::new(layer));
-    }
-
-    /// The layer of the node that a kernel is made for.
-    pub fn of_kernel(&self, context: &KernelContext) -> Result<Arc<T>> {
-        self.get(context.get::<i64>(LAYER).ok_or_else(missing)?).cloned()
-    }
-
-    /// The layer of the node whose shapes are asked for.
-    pub fn of_shapes(&self, context: &ShapeInferenceContext) -> Result<&Arc<T>> {
-        self.get(context.attr::<i64>(LAYER)?)
-    }
-
-    #[cfg(test)]
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|layer| &**layer)
-    }
-
     fn get(&self, index: i64) -> Result<&Arc<T>> {
         usize::try_from(index).ok().and_then(|index| self.0.get(index)).ok_or_else(missing)
     }
+
+    #[cfg(test)]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
+        self.0.iter().map(|layer| &**layer)
+    }
 }
 
-/// What takes the place of what a rule of differentiation wrote: an operator of ours whose only output is of float32.
-pub(super) struct Found {
-    pub op: &'static str,
-    pub inputs: Vec<Name>,
-    pub shape: Vec<usize>,
-}
+impl<T: Layer> Operator for Layers<T> {
+    type Kernel<'attr> = Ready<T>;
 
-/// Puts what is found for nodes in their place; says whether there is any.
-pub(super) fn put(graph: &mut Graph, find: impl for<'a> Fn(&'a Node, &Made<'a>) -> Option<Found>) -> bool {
-    let made = Made::new(graph);
-    let found: Vec<_> = graph.nodes.iter().map(|node| find(node, &made)).collect();
-    let any = found.iter().any(Option::is_some);
-    for (node, found) in graph.nodes.iter_mut().zip(found) {
-        if let Some(Found { op, inputs, shape }) = found {
-            (node.domain, node.op) = (DOMAIN.into(), op.into());
-            node.inputs = inputs.into_iter().map(Some).collect();
-            node.attributes = vec![attribute(SHAPE, dims(&shape))];
+    fn name(&self) -> &str {
+        T::OPERATOR
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        T::INPUTS.iter().map(|&ty| OperatorInput::required(ty))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        T::OUTPUTS.iter().map(|&ty| OperatorOutput::required(ty))
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> Result<Ready<T>> {
+        let layer = self.get(context.get::<i64>(LAYER).ok_or_else(missing)?)?;
+        Ok(Ready { layer: layer.clone(), arch: Arch::new() })
+    }
+
+    /// The layer knows the shapes: the runtime does not know those of all inputs.
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
+        let shape = dims(self.get(context.attr::<i64>(LAYER)?)?.output());
+        for (output, &ty) in T::OUTPUTS.iter().enumerate() {
+            let dimension_symbols = SymbolicDimensions::empty(shape.len());
+            let shape = shape.clone().into();
+            context.set_output(output, &ValueType::Tensor { ty, shape, dimension_symbols })?;
         }
+        Ok(())
     }
-    if any {
-        // What led to them.
-        graph.prune();
-    }
-    any
 }
 
-/// Tells the runtime the output of a node that [`put`] made: it does not know the shapes of all inputs.
-pub(super) fn declare_own(context: &mut ShapeInferenceContext) -> Result<()> {
-    let shape: Vec<i64> = context.attr(SHAPE)?;
-    let shape: Vec<usize> = shape.into_iter().map(|d| d as usize).collect();
-    declare(context, 0, TensorElementType::Float32, &shape)
+/// A layer with what it is computed by.
+pub(super) struct Ready<T> {
+    layer: Arc<T>,
+    arch: Arch,
+}
+
+impl<T: Layer> Kernel for Ready<T> {
+    fn compute(&mut self, context: &ComputeContext) -> Result<()> {
+        self.layer.compute(context, self.arch)
+    }
 }
 
 /// Shapes of the first input and output of a node, `[images, channels, height, width]` in float32, where padding is told.
@@ -140,17 +162,6 @@ pub(super) fn images(node: &Node, kinds: &Kinds) -> Option<[[usize; 4]; 2]> {
     let told = node.domain.is_empty() && node.string("auto_pad").is_none_or(|pad| pad == "NOTSET");
     let shapes = [shape(node.input(0)?)?, shape(node.output().ok()?)?];
     told.then_some(shapes)
-}
-
-/// Tells the runtime type and shape of an output.
-pub(super) fn declare(
-    context: &mut ShapeInferenceContext,
-    output: usize,
-    ty: TensorElementType,
-    shape: &[usize],
-) -> Result<()> {
-    let dimension_symbols = SymbolicDimensions::empty(shape.len());
-    context.set_output(output, &ValueType::Tensor { ty, shape: dims(shape).into(), dimension_symbols })
 }
 
 /// A shape as the runtime counts.

@@ -1,52 +1,32 @@
 //! ScatterElements that adds to zeros along the last axis, as the gradient of MaxPool does: the runtime takes one thread
 //! for it, and works out every place from all its axes.
 
-use super::operators::{Layers, declare, dims, in_parallel, missing};
+use super::operators::{Layer, Layers, dims, in_parallel, missing, put};
 use crate::graph::{Graph, Name, Node};
 use crate::session::Kinds;
 use crate::tensor::{DType, Tensor};
-use ort::operator::{
-    ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
-};
+use ort::operator::ComputeContext;
 use ort::value::TensorElementType;
 use ort::{Error, Result};
+use pulp::Arch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Name of the operator.
-const OPERATOR: &str = "ScatterRows";
-
 /// Updates of rows.
-struct Layer {
+pub(super) struct ScatterRows {
     /// Updates, and elements of the result, in each row.
     updates: usize,
     length: usize,
     output: Vec<usize>,
 }
 
-/// The nodes of a graph that do this.
-pub(super) struct Scatters {
-    layers: Layers<Layer>,
+/// Puts nodes of our operator in the place of those that do this. The zeros, as large as the result, are no longer read.
+pub(super) fn of_rows(graph: &mut Graph, kinds: &Kinds) -> Layers<ScatterRows> {
+    put(graph, |node, made| Some((vec![node.input(1)?, node.input(2)?], layer(node, kinds, made.constants)?)))
 }
 
-/// Puts nodes of our operator in the place of those that do this; none where there are none.
-pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> Option<Scatters> {
-    let mut layers = Layers::new();
-    for node in &mut graph.nodes {
-        if let Some(layer) = layer(node, kinds, &graph.constants) {
-            layers.take(node, OPERATOR, 1..3, layer);
-        }
-    }
-    if layers.is_empty() {
-        return None;
-    }
-    // The zeros are as large as the result.
-    graph.prune();
-    Some(Scatters { layers })
-}
-
-fn layer(node: &Node, kinds: &Kinds, constants: &BTreeMap<Name, Arc<Tensor>>) -> Option<Layer> {
+fn layer(node: &Node, kinds: &Kinds, constants: &BTreeMap<Name, Arc<Tensor>>) -> Option<ScatterRows> {
     if node.op != "ScatterElements" || !node.domain.is_empty() || node.string("reduction") != Some("add") {
         return None;
     }
@@ -56,42 +36,19 @@ fn layer(node: &Node, kinds: &Kinds, constants: &BTreeMap<Name, Arc<Tensor>>) ->
     let ([rows @ .., updates], [all @ .., length]) = (&places[..], &output[..]) else { return None };
     let last = node.axis("axis", 0, output.len()).ok()? + 1 == output.len();
     let fits = last && rows == all && *updates > 0 && *length > 0 && zeros.iter().all(|&zero| zero == 0.0);
-    fits.then(|| Layer { updates: *updates, length: *length, output: output.clone() })
+    fits.then(|| ScatterRows { updates: *updates, length: *length, output: output.clone() })
 }
 
-impl Operator for Scatters {
-    type Kernel<'attr> = Scatter;
+impl Layer for ScatterRows {
+    const OPERATOR: &'static str = "ScatterRows";
+    const INPUTS: &'static [TensorElementType] = &[TensorElementType::Int64, TensorElementType::Float32];
 
-    fn name(&self) -> &str {
-        OPERATOR
+    fn output(&self) -> &[usize] {
+        &self.output
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [TensorElementType::Int64, TensorElementType::Float32].map(OperatorInput::required)
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> Result<Scatter> {
-        Ok(Scatter { layer: self.layers.of_kernel(context)? })
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
-        let output = self.layers.of_shapes(context)?.output.clone();
-        declare(context, 0, TensorElementType::Float32, &output)
-    }
-}
-
-/// One of them, ready to run.
-pub(super) struct Scatter {
-    layer: Arc<Layer>,
-}
-
-impl Kernel for Scatter {
-    fn compute(&mut self, context: &ComputeContext) -> Result<()> {
-        let Layer { updates, length, ref output } = *self.layer;
+    fn compute(&self, context: &ComputeContext, _: Arch) -> Result<()> {
+        let ScatterRows { updates, length, ref output } = *self;
         let (places, values) = (context.input(0)?.ok_or_else(missing)?, context.input(1)?.ok_or_else(missing)?);
         let ((_, places), (_, values)) = (places.try_extract_tensor::<i64>()?, values.try_extract_tensor::<f32>()?);
         let mut y = context.output(0, dims(output))?.ok_or_else(missing)?;
@@ -112,7 +69,7 @@ impl Kernel for Scatter {
             }
         })?;
         match outside.into_inner() {
-            true => Err(Error::new(format!("{OPERATOR}: an index lies outside an axis of {length} elements"))),
+            true => Err(Error::new(format!("{}: an index lies outside an axis of {length} elements", Self::OPERATOR))),
             false => Ok(()),
         }
     }

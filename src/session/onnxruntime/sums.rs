@@ -1,51 +1,36 @@
 //! Sums over neighbouring axes before the last, such as those that end in gradients of biases: the runtime computes
 //! them at a fraction of the rate of memory.
 
-use super::operators::{Layers, declare, dims, in_parallel, missing};
+use super::operators::{Layer, Layers, dims, in_parallel, missing, put};
 use crate::graph::{Graph, Name, Node, normalise};
 use crate::kernels::sums::{ROWS, Rows};
 use crate::session::Kinds;
 use crate::tensor::{DType, Tensor};
 use ort::Result;
-use ort::operator::{
-    ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
-};
+use ort::operator::ComputeContext;
 use ort::value::TensorElementType;
 use pulp::Arch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Name of the operator.
-const OPERATOR: &str = "SumOfRows";
 /// The least elements of a row, and of what is added up: below, starting costs more than the sums.
 const LEAST_WIDTH: usize = 16;
 const LEAST: usize = 1 << 15;
 
 /// `[outer, rows, width]`, added up over rows.
-struct Layer {
+pub(super) struct SumOfRows {
     outer: usize,
     rows: usize,
     width: usize,
     output: Vec<usize>,
 }
 
-/// The sums of a graph.
-pub(super) struct Sums {
-    layers: Layers<Layer>,
+/// Puts nodes of our operator in the place of such sums.
+pub(super) fn of_rows(graph: &mut Graph, kinds: &Kinds) -> Layers<SumOfRows> {
+    put(graph, |node, made| Some((vec![node.input(0)?], layer(node, kinds, made.constants)?)))
 }
 
-/// Puts nodes of our operator in the place of such sums; none where there are none.
-pub(super) fn replace(graph: &mut Graph, kinds: &Kinds) -> Option<Sums> {
-    let mut layers = Layers::new();
-    for node in &mut graph.nodes {
-        if let Some(layer) = layer(node, kinds, &graph.constants) {
-            layers.take(node, OPERATOR, 0..1, layer);
-        }
-    }
-    (!layers.is_empty()).then_some(Sums { layers })
-}
-
-fn layer(node: &Node, kinds: &Kinds, constants: &BTreeMap<Name, Arc<Tensor>>) -> Option<Layer> {
+fn layer(node: &Node, kinds: &Kinds, constants: &BTreeMap<Name, Arc<Tensor>>) -> Option<SumOfRows> {
     if node.op != "ReduceSum" || !node.domain.is_empty() {
         return None;
     }
@@ -67,43 +52,19 @@ fn layer(node: &Node, kinds: &Kinds, constants: &BTreeMap<Name, Arc<Tensor>>) ->
     }
     let [outer, rows, width] = sizes;
     let worth = rows > 1 && width >= LEAST_WIDTH && outer * rows * width >= LEAST;
-    worth.then(|| Layer { outer, rows, width, output: output.clone() })
+    worth.then(|| SumOfRows { outer, rows, width, output: output.clone() })
 }
 
-impl Operator for Sums {
-    type Kernel<'attr> = Sum;
+impl Layer for SumOfRows {
+    const OPERATOR: &'static str = "SumOfRows";
+    const INPUTS: &'static [TensorElementType] = &[TensorElementType::Float32];
 
-    fn name(&self) -> &str {
-        OPERATOR
+    fn output(&self) -> &[usize] {
+        &self.output
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [OperatorInput::required(TensorElementType::Float32)]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> Result<Sum> {
-        Ok(Sum { layer: self.layers.of_kernel(context)?, arch: Arch::new() })
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
-        let output = self.layers.of_shapes(context)?.output.clone();
-        declare(context, 0, TensorElementType::Float32, &output)
-    }
-}
-
-/// One of them, ready to run.
-pub(super) struct Sum {
-    layer: Arc<Layer>,
-    arch: Arch,
-}
-
-impl Kernel for Sum {
-    fn compute(&mut self, context: &ComputeContext) -> Result<()> {
-        let Layer { outer, rows, width, ref output } = *self.layer;
+    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
+        let SumOfRows { outer, rows, width, ref output } = *self;
         let x = context.input(0)?.ok_or_else(missing)?;
         let (_, x) = x.try_extract_tensor::<f32>()?;
         let mut y = context.output(0, dims(output))?.ok_or_else(missing)?;
@@ -116,7 +77,7 @@ impl Kernel for Sum {
         let mut sums = vec![0.0; outer * pieces * width];
         let parts = x.chunks(rows * width).flat_map(|part| part.chunks(ROWS * width));
         in_parallel(context, parts.zip(sums.chunks_mut(width)), |_, (rows, sum)| {
-            self.arch.dispatch(Rows { rows, sum });
+            arch.dispatch(Rows { rows, sum });
         })?;
         for (y, sums) in y.chunks_mut(width).zip(sums.chunks(pieces * width)) {
             for (column, y) in y.iter_mut().enumerate() {
