@@ -1,0 +1,169 @@
+//! Which nodes are computed for some entries of an axis alone.
+
+use crate::autograd::{Tape, rules};
+use crate::graph::{Name, Node, normalise};
+use crate::specialise::is_random;
+use crate::specialise::samples::{Facts, Layout, locate, stride};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// Entries that are read of an axis, which is told by the distance of its neighbours and their number: a flat position
+/// `p` belongs to entry `(p / stride) % count`.
+#[derive(Clone, Debug, PartialEq)]
+struct Span {
+    stride: usize,
+    count: usize,
+    entries: Range<usize>,
+}
+
+/// Where the entries lie in a value: on one axis, `inner` neighbours of which belong to one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub axis: usize,
+    pub inner: usize,
+}
+
+/// A node that is computed for some entries alone.
+pub(super) struct Narrowed {
+    pub entries: Range<usize>,
+    pub output: Place,
+    /// The inputs of which only those entries are read.
+    pub inputs: Vec<(usize, Place)>,
+}
+
+/// Operators whose operands name lengths of axes or belong to places along them.
+const BOUND: [&str; 5] = ["DequantizeLinear", "Expand", "MaxUnpool", "QuantizeLinear", "Resize"];
+
+/// The nodes to narrow, by their numbers.
+pub(super) fn plan(tape: &Tape) -> BTreeMap<usize, Narrowed> {
+    let mut computed: BTreeSet<&Name> = tape.graph.inputs.iter().map(|input| &input.name).collect();
+    for node in &tape.graph.nodes {
+        if node.inputs.iter().flatten().any(|input| computed.contains(input)) {
+            computed.extend(node.outputs.iter().flatten());
+        }
+    }
+    // What is read of a value; none where it is read whole.
+    let mut needs: BTreeMap<Name, Option<Span>> = BTreeMap::new();
+    needs.extend(tape.graph.outputs.iter().map(|output| (output.clone(), None)));
+    let mut plan = BTreeMap::new();
+    for (index, node) in tape.graph.nodes.iter().enumerate().rev() {
+        let narrowed = match &node.outputs[..] {
+            [Some(output)] if computed.contains(output) => needs.get(output).and_then(|need| {
+                let span = need.as_ref().filter(|span| 2 * span.entries.len() <= span.count)?;
+                Some((span.clone(), narrowed(tape, node, span)?))
+            }),
+            _ => None,
+        };
+        let picked = node.input(0).filter(|_| narrowed.is_none()).and_then(|input| {
+            let shape = tape.facts.shape(input);
+            let (axis, entries) = picked(tape, node, shape)?;
+            Some(Span { stride: stride(shape, axis), count: shape[axis], entries })
+        });
+        for (slot, input) in node.inputs.iter().enumerate().filter_map(|(slot, input)| Some((slot, input.as_ref()?))) {
+            let span = match (&narrowed, &picked) {
+                (Some((span, narrowed)), _) => narrowed.inputs.iter().find(|(at, _)| *at == slot).map(|(_, place)| {
+                    let stride = place.inner * stride(tape.facts.shape(input), place.axis);
+                    Span { stride, ..span.clone() }
+                }),
+                (None, Some(span)) if slot == 0 => Some(span.clone()),
+                _ => None,
+            };
+            let merged = match needs.get(input) {
+                Some(known) => together(known.as_ref(), span.as_ref()),
+                None => span,
+            };
+            needs.insert(input.clone(), merged);
+        }
+        needs.extend(node.captured().into_iter().map(|name| (name, None)));
+        plan.extend(narrowed.map(|(_, narrowed)| (index, narrowed)));
+    }
+    plan
+}
+
+/// What two readers need; none where that is the whole.
+fn together(a: Option<&Span>, b: Option<&Span>) -> Option<Span> {
+    let (a, b) = (a?, b?);
+    let entries = a.entries.start.min(b.entries.start)..a.entries.end.max(b.entries.end);
+    ((a.stride, a.count) == (b.stride, b.count)).then(|| Span { entries, ..a.clone() })
+}
+
+/// The axis of its first input, of the given shape, along which a node picks a part, and the entries there.
+pub(super) fn picked(tape: &Tape, node: &Node, shape: &[usize]) -> Option<(usize, Range<usize>)> {
+    let (axis, entries) = match node.op.as_str() {
+        "Gather" => {
+            let axis = node.axis("axis", 0, shape.len()).ok()?;
+            let indices = tape.constant_value(node.input(1)?)?.to_i64()?;
+            let indices = indices.into_iter().map(|i| normalise(i, shape[axis])).collect::<Option<Vec<_>>>()?;
+            (axis, *indices.iter().min()?..indices.iter().max()? + 1)
+        }
+        "Slice" => {
+            let cuts = cuts(tape, node, shape)?;
+            let smallest = |cut: &&(usize, Range<usize>, usize)| 1000 * cut.1.len() / shape[cut.0].max(1);
+            let (axis, entries, _) = cuts.iter().min_by_key(smallest)?.clone();
+            (axis, entries)
+        }
+        _ => return None,
+    };
+    let part = node.domain.is_empty() && 2 * entries.len() <= shape[axis] && !entries.is_empty();
+    part.then_some((axis, entries))
+}
+
+/// Axis, range and step of each cut of a slice that goes forwards.
+pub(super) fn cuts(tape: &Tape, node: &Node, shape: &[usize]) -> Option<Vec<(usize, Range<usize>, usize)>> {
+    let constant = |slot: usize| tape.constant_value(node.input(slot)?)?.to_i64();
+    let (starts, to) = (constant(1)?, tape.shape(node.output().ok()?));
+    let axes = if node.input(3).is_some() { constant(3)? } else { (0..starts.len() as i64).collect() };
+    let steps = if node.input(4).is_some() { constant(4)? } else { vec![1; starts.len()] };
+    let cut = |((&start, &axis), &step): ((&i64, &i64), &i64)| {
+        let axis = normalise(axis, shape.len())?;
+        let (length, step) = (shape[axis] as i64, usize::try_from(step).ok()?);
+        let start = if start < 0 { start.saturating_add(length) } else { start }.clamp(0, length) as usize;
+        let last = to[axis].checked_sub(1)?;
+        Some((axis, start..start + last * step + 1, step))
+    };
+    starts.iter().zip(&axes).zip(&steps).map(cut).collect()
+}
+
+/// How a node is computed for some entries of its output alone.
+fn narrowed(tape: &Tape, node: &Node, span: &Span) -> Option<Narrowed> {
+    if BOUND.contains(&node.op.as_str()) || is_random(node) || !node.captured().is_empty() {
+        return None;
+    }
+    let rule = rules::find(node, tape.graph.opset())?.samples;
+    let output = node.output().ok()?;
+    let place = place(tape.facts.shape(output), span.stride, span.count)?;
+    let mut facts = Facts { batch: span.count, ..Facts::default() };
+    for name in node.inputs.iter().flatten().chain([output]) {
+        facts.kinds.extend(tape.facts.kinds.get(name).map(|kind| (name.clone(), kind.clone())));
+        facts.constants.extend(tape.constant_value(name).map(|value| (name.clone(), value.clone())));
+        facts.layouts.insert(name.clone(), Layout::Shared);
+    }
+    let reached = |facts: &Facts| facts.propagate(node, output, Some(rule)) == Layout::Samples { stride: span.stride };
+    let mut inputs: BTreeMap<&Name, (usize, Place)> = BTreeMap::new();
+    for name in node.inputs.iter().flatten() {
+        let shape = facts.shape(name).to_vec();
+        let on = |axis: usize| place.inner * stride(&shape, axis);
+        let strides = std::iter::once(span.stride).chain((0..shape.len()).map(on));
+        let found = strides.filter_map(|s| Some((s, self::place(&shape, s, span.count)?))).find(|&(stride, _)| {
+            facts.layouts.insert(name.clone(), Layout::Samples { stride });
+            reached(&facts)
+        });
+        facts.layouts.insert(name.clone(), Layout::Shared);
+        inputs.extend(found.map(|found| (name, found)));
+    }
+    facts
+        .layouts
+        .extend(inputs.iter().map(|(name, (stride, _))| ((*name).clone(), Layout::Samples { stride: *stride })));
+    if inputs.is_empty() || !reached(&facts) {
+        return None;
+    }
+    let places = |(slot, input): (usize, &Option<Name>)| Some((slot, inputs.get(input.as_ref()?)?.1));
+    let inputs = node.inputs.iter().enumerate().filter_map(places).collect();
+    Some(Narrowed { entries: span.entries.clone(), output: place, inputs })
+}
+
+/// Where entries lie next to each other, once.
+fn place(shape: &[usize], stride: usize, count: usize) -> Option<Place> {
+    let found = locate(shape, stride, count).filter(|found| found.outer == 1)?;
+    Some(Place { axis: found.axis, inner: found.inner })
+}
