@@ -10,6 +10,7 @@ use super::parts::{Part, total};
 use super::rules::{self, Gradient};
 use super::tape::broadcast;
 use super::views::views;
+use super::whole::whole;
 use super::{Contraction, Grad, GradError, Operand, Tape, Use, View};
 use crate::graph::{Graph, Name, Node};
 use crate::session::Kinds;
@@ -50,8 +51,8 @@ pub fn differentiate(
     let mut tape = Tape::new(specialised, parameters)?;
     let views = views(&tape, &tape.graph.nodes, parameters);
     tape.weights = views.keys().cloned().collect();
+    let forward = whole(&tape.graph, parameters);
     let mut driver = Driver::new(tape, views, reduction);
-    let forward = driver.tape.graph.nodes.clone();
     let weight = objective::weights(&mut driver.tape);
     let seeds = objective::seeds(&mut driver.tape, &outputs, objective, &weight)?;
     driver.reverse(&forward, parameters, seeds)?;
@@ -89,8 +90,8 @@ pub fn gradients(specialised: Specialised, wrt: &BTreeSet<Name>, seed: Seed) -> 
     let outputs = specialised.graph.outputs.clone();
     let tape = Tape::new(specialised, wrt)?.with_parameters_kept();
     let (views, reduction) = (BTreeMap::new(), Reduction::Batch);
+    let forward = whole(&tape.graph, wrt);
     let mut driver = Driver::new(tape, views, reduction);
-    let forward = driver.tape.graph.nodes.clone();
     let (seeds, given) = match seed {
         Seed::Mean(objective) => {
             let weight = objective::mean_weight(&mut driver.tape, &outputs);

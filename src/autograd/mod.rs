@@ -23,6 +23,7 @@ pub mod roles;
 pub mod rules;
 mod tape;
 mod views;
+mod whole;
 
 pub use accumulate::{Accumulating, accumulating};
 pub use backward::{Backward, Weight};

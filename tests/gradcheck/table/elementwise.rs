@@ -22,6 +22,10 @@ pub fn cases() -> Vec<Case> {
     cases.extend(positive.into_iter().flat_map(|op| unary(op, POSITIVE)));
     cases.extend(["Abs", "Relu"].into_iter().flat_map(|op| unary(op, ZERO)));
     cases.extend(unary("Erf", Sampler::Uniform(-2.0, 2.0)).map(|c| c.single(NO_F64)));
+    let in_parts = |what: &str, nodes: &str| {
+        let case = case("Erf", what, nodes).act("x", &[6]).number("one", 1.0).number("half", 0.5);
+        case.number("r", std::f64::consts::SQRT_2).number("by", std::f64::consts::FRAC_1_SQRT_2).single(NO_F64)
+    };
     cases.extend([
         case("LeakyRelu", "default slope", "y = LeakyRelu(x)").act_in(ZERO, "x", &[9]).opsets(&[17]),
         case("LeakyRelu", "other opsets", "y = LeakyRelu(x)")
@@ -78,12 +82,29 @@ pub fn cases() -> Vec<Case> {
             .act("x", &[2, 3])
             .weight("w", &[3]),
         case("Sigmoid", "swish, decomposed", "s = Sigmoid(x); y = Mul(x, s)").act("x", &[6]),
-        case("Erf", "gelu, decomposed", "d = Div(x, r); e = Erf(d); a = Add(e, one); m = Mul(x, a); y = Mul(m, half)")
-            .act("x", &[6])
-            .number("r", std::f64::consts::SQRT_2)
-            .number("one", 1.0)
-            .number("half", 0.5)
-            .single(NO_F64),
+        in_parts("gelu, decomposed", "d = Div(x, r); e = Erf(d); a = Add(e, one); m = Mul(x, a); y = Mul(m, half)"),
+        in_parts(
+            "gelu, in another order",
+            "d = Mul(by, x); e = Erf(d); a = Add(one, e); m = Mul(a, half); y = Mul(m, x)",
+        ),
+        in_parts(
+            "gelu, its parts read by others",
+            "d = Div(x, r); e = Erf(d); a = Add(e, one); m = Mul(x, half); g = Mul(m, a); t = Mul(a, e); y = Add(t, g)",
+        ),
+        in_parts(
+            "gelu of a scaled value",
+            "z = Mul(x, half); d = Div(z, r); e = Erf(d); a = Add(e, one); m = Mul(z, half); y = Mul(m, a)",
+        ),
+        case(
+            "Erf",
+            "gelu whose numbers are weights",
+            "d = Mul(x, by); e = Erf(d); a = Add(e, one); m = Mul(x, a); y = Mul(m, half)",
+        )
+        .act("x", &[6])
+        .weight_in(Sampler::Uniform(0.7, 0.71), "by", &[1])
+        .weight_in(Sampler::Uniform(1.0, 1.0), "one", &[1])
+        .weight_in(Sampler::Uniform(0.5, 0.5), "half", &[1])
+        .single(NO_F64),
     ]);
     cases
 }
