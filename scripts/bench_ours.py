@@ -48,10 +48,13 @@ class Run:
         return 1000 * (end - start) / (after - before)
 
 
-def peak_mib(process: int) -> float:
-    """The largest resident set that a process had so far."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+def peak_mib(process: int) -> float | None:
+    """The largest resident set that a process had so far; none once it has ended."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    except OSError:
+        return None
+    return int(found[1]) / 1024 if found else None
 
 
 def read(messages: io.RawIOBase) -> bytes:
@@ -88,7 +91,8 @@ class Command:
                 said += part
                 done = [int(samples) for samples in BAR.findall(part)]
                 if done and done[-1] > (steps[-1][1] if steps else 0):
-                    steps.append((now, done[-1], peak_mib(process.pid)))
+                    known = steps[-1][2] if steps else 0
+                    steps.append((now, done[-1], peak_mib(process.pid) or known))
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
