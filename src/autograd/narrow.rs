@@ -74,14 +74,10 @@ fn pick_again(tape: &mut Tape, node: &mut Node, kept: &BTreeMap<Name, Kept>) {
         node.inputs[1] = Some(tape.constant(indices));
         return;
     }
-    let cuts = cuts(tape, node, shape).unwrap_or_default();
-    let base = |axis: usize| if axis == picked { *start } else { 0 };
-    let lists = [
-        cuts.iter().map(|(axis, range, _)| (range.start - base(*axis)) as i64).collect::<Vec<_>>(),
-        cuts.iter().map(|(axis, range, _)| (range.end - base(*axis)) as i64).collect(),
-        cuts.iter().map(|(axis, ..)| *axis as i64).collect(),
-        cuts.iter().map(|(.., step)| *step as i64).collect(),
-    ];
-    node.inputs.truncate(1);
-    node.inputs.extend(lists.map(|list| Some(tape.constant_integers(&list))));
+    let mut cuts = cuts(tape, node, shape).unwrap_or_default();
+    for cut in cuts.iter_mut().filter(|cut| cut.axis == picked) {
+        (cut.start, cut.end) = (cut.start - start, cut.end - start);
+    }
+    let bounds = tape.bounds(&cuts).into_iter().map(Some);
+    node.inputs.splice(1.., bounds);
 }

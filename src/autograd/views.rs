@@ -129,18 +129,13 @@ fn split(tape: &Tape, node: &Node, from: &[usize]) -> Option<Vec<(Name, Option<V
 
 /// The positions that constant starts and steps leave.
 fn sliced(tape: &Tape, node: &Node, from: &[usize]) -> Option<ArrayD<usize>> {
-    let constant = |slot: usize| tape.constant_value(node.input(slot)?)?.to_i64();
-    let (starts, to) = (constant(1)?, tape.shape(node.output().ok()?));
-    let axes = if node.input(3).is_some() { constant(3)? } else { (0..starts.len() as i64).collect() };
-    let steps = if node.input(4).is_some() { constant(4)? } else { vec![1; starts.len()] };
     let mut picked = numbered(from);
-    for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
-        let axis = normalise(axis, from.len())?;
-        let length = from[axis] as i64;
-        let start = if start < 0 { start.saturating_add(length) } else { start };
-        let start = start.clamp(0, if step > 0 { length } else { length - 1 });
-        let at = |i: usize| usize::try_from(start + step * i as i64).ok().filter(|&at| at < from[axis]);
-        picked = picked.select(Axis(axis), &(0..to[axis]).map(at).collect::<Option<Vec<usize>>>()?);
+    for taken in tape.taken(node, from).ok()? {
+        let places: Vec<usize> = taken.places().collect();
+        if places.iter().any(|&place| place >= from[taken.axis]) {
+            return None;
+        }
+        picked = picked.select(Axis(taken.axis), &places);
     }
     Some(picked)
 }

@@ -57,7 +57,7 @@ pub fn locate(shape: &[usize], sample_stride: usize, batch: usize) -> Option<Sam
     (0..shape.len()).find_map(|axis| {
         let step = stride(shape, axis);
         let whole = sample_stride.is_multiple_of(step) && (step * shape[axis]).is_multiple_of(sample_stride * batch);
-        if step == 0 || !whole {
+        if step == 0 || sample_stride == 0 || !whole {
             return None;
         }
         let inner = sample_stride / step;
@@ -91,6 +91,10 @@ impl Facts {
     /// The layout of an output of a node, by its operator's rule. A node whose inputs are all independent of the
     /// samples gives outputs that are; one with a mixed input gives mixed ones. What its bodies read are inputs.
     pub fn propagate(&self, node: &Node, output: &Name, rule: Option<SampleRule>) -> Layout {
+        // Where there are no elements, none depends on a sample.
+        if self.shape(output).contains(&0) {
+            return Layout::Shared;
+        }
         let captured = node.captured();
         let mut layouts = node.inputs.iter().flatten().chain(&captured).map(|i| self.layout(i));
         if layouts.clone().all(|l| l == Layout::Shared) {

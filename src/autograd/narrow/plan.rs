@@ -1,7 +1,8 @@
 //! Which nodes are computed for some entries of an axis alone.
 
+use crate::autograd::tape::{Cut, Taken};
 use crate::autograd::{Tape, rules};
-use crate::graph::{Name, Node, normalise};
+use crate::graph::{Graph, Name, Node, normalise};
 use crate::specialise::is_random;
 use crate::specialise::samples::{Facts, Layout, locate, stride};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,12 +37,7 @@ const BOUND: [&str; 5] = ["DequantizeLinear", "Expand", "MaxUnpool", "QuantizeLi
 
 /// The nodes to narrow, by their numbers.
 pub(super) fn plan(tape: &Tape) -> BTreeMap<usize, Narrowed> {
-    let mut computed: BTreeSet<&Name> = tape.graph.inputs.iter().map(|input| &input.name).collect();
-    for node in &tape.graph.nodes {
-        if node.inputs.iter().flatten().any(|input| computed.contains(input)) {
-            computed.extend(node.outputs.iter().flatten());
-        }
-    }
+    let computed = computed(&tape.graph);
     // What is read of a value; none where it is read whole.
     let mut needs: BTreeMap<Name, Option<Span>> = BTreeMap::new();
     needs.extend(tape.graph.outputs.iter().map(|output| (output.clone(), None)));
@@ -80,6 +76,17 @@ pub(super) fn plan(tape: &Tape) -> BTreeMap<usize, Narrowed> {
     plan
 }
 
+/// The values that are computed from inputs.
+fn computed(graph: &Graph) -> BTreeSet<&Name> {
+    let mut computed: BTreeSet<&Name> = graph.inputs.iter().map(|input| &input.name).collect();
+    for node in &graph.nodes {
+        if node.inputs.iter().flatten().any(|input| computed.contains(input)) {
+            computed.extend(node.outputs.iter().flatten());
+        }
+    }
+    computed
+}
+
 /// What two readers need; none where that is the whole.
 fn together(a: Option<&Span>, b: Option<&Span>) -> Option<Span> {
     let (a, b) = (a?, b?);
@@ -97,10 +104,10 @@ pub(super) fn picked(tape: &Tape, node: &Node, shape: &[usize]) -> Option<(usize
             (axis, *indices.iter().min()?..indices.iter().max()? + 1)
         }
         "Slice" => {
-            let cuts = cuts(tape, node, shape)?;
-            let smallest = |cut: &&(usize, Range<usize>, usize)| 1000 * cut.1.len() / shape[cut.0].max(1);
-            let (axis, entries, _) = cuts.iter().min_by_key(smallest)?.clone();
-            (axis, entries)
+            let smaller =
+                |a: &Cut, b: &Cut| ((a.end - a.start) * shape[b.axis]).cmp(&((b.end - b.start) * shape[a.axis]));
+            let cut = cuts(tape, node, shape)?.into_iter().min_by(smaller)?;
+            (cut.axis, cut.start..cut.end)
         }
         _ => return None,
     };
@@ -108,20 +115,14 @@ pub(super) fn picked(tape: &Tape, node: &Node, shape: &[usize]) -> Option<(usize
     part.then_some((axis, entries))
 }
 
-/// Axis, range and step of each cut of a slice that goes forwards.
-pub(super) fn cuts(tape: &Tape, node: &Node, shape: &[usize]) -> Option<Vec<(usize, Range<usize>, usize)>> {
-    let constant = |slot: usize| tape.constant_value(node.input(slot)?)?.to_i64();
-    let (starts, to) = (constant(1)?, tape.shape(node.output().ok()?));
-    let axes = if node.input(3).is_some() { constant(3)? } else { (0..starts.len() as i64).collect() };
-    let steps = if node.input(4).is_some() { constant(4)? } else { vec![1; starts.len()] };
-    let cut = |((&start, &axis), &step): ((&i64, &i64), &i64)| {
-        let axis = normalise(axis, shape.len())?;
-        let (length, step) = (shape[axis] as i64, usize::try_from(step).ok()?);
-        let start = if start < 0 { start.saturating_add(length) } else { start }.clamp(0, length) as usize;
-        let last = to[axis].checked_sub(1)?;
-        Some((axis, start..start + last * step + 1, step))
+/// What a slice takes of each axis, where it goes forwards and takes anything.
+pub(super) fn cuts(tape: &Tape, node: &Node, shape: &[usize]) -> Option<Vec<Cut>> {
+    let cut = |taken: Taken| {
+        let step = usize::try_from(taken.step).ok()?;
+        let end = taken.places().last()? + 1;
+        Some(Cut { axis: taken.axis, start: taken.first, end, step })
     };
-    starts.iter().zip(&axes).zip(&steps).map(cut).collect()
+    tape.taken(node, shape).ok()?.into_iter().map(cut).collect()
 }
 
 /// How a node is computed for some entries of its output alone.

@@ -3,6 +3,7 @@
 use super::along::multiplied;
 use super::{Grad, GradError, Name, Node, Tape, first};
 use crate::autograd::lower;
+use crate::autograd::tape::Taken;
 use crate::graph::{attribute, normalise};
 use crate::tensor::{DType, Tensor};
 use ndarray::Array2;
@@ -44,38 +45,20 @@ pub(super) fn split(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Gra
 pub(super) fn slice(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let mut dx = first(node, grads)?;
     let from = tape.shape(node.required(0)?);
-    let starts = tape.integers(node, node.required(1)?)?;
-    let axes = match node.input(3) {
-        Some(axes) => tape.integers(node, axes)?,
-        None => (0..starts.len() as i64).collect(),
-    };
-    let steps = match node.input(4) {
-        Some(steps) => tape.integers(node, steps)?,
-        None => vec![1; starts.len()],
-    };
-    if let ([start], [axis], [1]) = (&starts[..], &axes[..], &steps[..]) {
-        let axis = normalise(*axis, from.len()).ok_or_else(|| node.bad("axes"))?;
-        let length = from[axis] as i64;
-        let start = if *start < 0 { start.saturating_add(length) } else { *start };
-        let start = start.clamp(0, length) as usize;
+    let taken = tape.taken(node, &from)?;
+    if let [Taken { axis, first: start, step: 1, .. }] = taken[..] {
         return Ok(vec![Some(Grad::Placed { value: dx, axis, start }), None, None, None, None]);
     }
-    for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
-        let axis = normalise(axis, from.len()).ok_or_else(|| node.bad("axes"))?;
-        let (length, count) = (from[axis] as i64, tape.shape(&dx)[axis] as i64);
-        let start = if start < 0 { start.saturating_add(length) } else { start };
-        // Forwards the first element taken is at `start`; backwards the last one is the lowest.
-        let lowest = match step > 0 {
-            true => start.clamp(0, length),
-            false => start.clamp(0, length - 1) + step * (count - 1),
-        };
+    for one in taken {
+        let Taken { axis, step, .. } = one;
+        let (length, lowest) = (from[axis] as i64, one.lowest() as i64);
         if step < 0 {
             dx = tape.reverse(&dx, axis);
         }
         dx = spread(tape, &dx, axis, step.unsigned_abs() as usize);
         let covered = tape.shape(&dx)[axis] as i64;
         // Spreading leaves zeros after the last element, which may reach beyond the end.
-        let (before, room) = (lowest.max(0), length - lowest.max(0));
+        let (before, room) = (lowest, length - lowest);
         dx = tape.slice(&dx, axis, 0, covered.min(room) as usize);
         dx = tape.pad(&dx, axis, before as usize, (room - covered).max(0) as usize);
     }

@@ -1,7 +1,8 @@
 //! Operators that move elements and change none.
 
 use super::Tape;
-use crate::graph::{Name, attribute};
+use crate::autograd::GradError;
+use crate::graph::{Name, Node, attribute, normalise};
 
 /// Every `step`-th element of `start..end` along an axis.
 #[derive(Clone, Copy)]
@@ -12,7 +13,49 @@ pub struct Cut {
     pub step: usize,
 }
 
+/// What a Slice takes of an axis: `count` elements from `first` on, `step` apart, which may be negative.
+#[derive(Clone, Copy)]
+pub struct Taken {
+    pub axis: usize,
+    pub first: usize,
+    pub step: i64,
+    pub count: usize,
+}
+
+impl Taken {
+    /// The lowest of the places that are taken, 0 where there are none.
+    pub fn lowest(&self) -> usize {
+        self.places().min().unwrap_or(0)
+    }
+
+    /// The places in the order in which they are taken.
+    pub fn places(self) -> impl Iterator<Item = usize> {
+        (0..self.count as i64).map(move |i| (self.first as i64 + self.step * i) as usize)
+    }
+}
+
 impl Tape {
+    /// What a Slice takes of an operand of the given shape, along each axis that it names.
+    ///
+    /// # Errors
+    /// It is not told by constants; an axis is out of range.
+    pub fn taken(&self, node: &Node, from: &[usize]) -> Result<Vec<Taken>, GradError> {
+        let starts = self.integers(node, node.required(1)?)?;
+        let given = |slot: usize| node.input(slot).map(|list| self.integers(node, list)).transpose();
+        let axes = given(3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = given(4)?.unwrap_or_else(|| vec![1; starts.len()]);
+        let to = self.shape(node.output()?);
+        let taken = |((&start, &axis), &step): ((&i64, &i64), &i64)| {
+            let axis = normalise(axis, from.len()).ok_or_else(|| node.bad("axes"))?;
+            let length = from[axis] as i64;
+            let start = if start < 0 { start.saturating_add(length) } else { start };
+            // Forwards nothing may be left to take; backwards the first element is the highest.
+            let first = start.clamp(0, if step > 0 { length } else { (length - 1).max(0) }) as usize;
+            Ok(Taken { axis, first, step, count: to[axis] })
+        };
+        starts.iter().zip(&axes).zip(&steps).map(taken).collect()
+    }
+
     pub fn reshape(&mut self, x: &Name, shape: &[usize]) -> Name {
         let x = &self.reshaped.get(x).unwrap_or(x).clone();
         if self.shape(x) == shape {
@@ -90,15 +133,21 @@ impl Tape {
         for cut in &cuts {
             shape[cut.axis] = (cut.end - cut.start).div_ceil(cut.step);
         }
+        let bounds = self.bounds(&cuts);
+        let inputs: Vec<&Name> = std::iter::once(x).chain(&bounds).collect();
+        let kind = (self.dtype(x), shape);
+        self.node("Slice", &inputs, vec![], kind)
+    }
+
+    /// The operands of a Slice after the first, for these cuts.
+    pub fn bounds(&mut self, cuts: &[Cut]) -> Vec<Name> {
         let mut list = |of: fn(&Cut) -> usize| {
             let values: Vec<i64> = cuts.iter().map(|cut| of(cut) as i64).collect();
             self.constant_integers(&values)
         };
         let bounds = [list(|c| c.start), list(|c| c.end), list(|c| c.axis)];
         let steps = cuts.iter().any(|cut| cut.step != 1).then(|| list(|c| c.step));
-        let inputs: Vec<&Name> = std::iter::once(x).chain(&bounds).chain(&steps).collect();
-        let kind = (self.dtype(x), shape);
-        self.node("Slice", &inputs, vec![], kind)
+        bounds.into_iter().chain(steps).collect()
     }
 
     /// The order along an axis reversed.

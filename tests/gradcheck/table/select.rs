@@ -57,6 +57,13 @@ pub fn cases() -> Vec<Case> {
         slice("step larger than the axis", &[2], &[7], &[2], &[9]),
         slice("ends beyond the axis", &[-100, 0], &[100, high], &[1, 2], &[1, 2]),
         slice("reversed", &[-1], &[low], &[2], &[-1]),
+        case("Slice", "of nothing, reversed", "n = Slice(x, zero, zero, one); r = Slice(n, back, low, one, back); y = Concat<axis=1>(x, r)")
+            .act("x", &[3])
+            .ints("zero", &[0])
+            .ints("one", &[1])
+            .ints("back", &[-1])
+            .ints("low", &[low])
+            .not_in_tract("tract cuts nothing from an empty axis backwards"),
         slice("reversed from beyond the end", &[100], &[low], &[2], &[-1]),
         slice("backwards, step 2", &[5], &[0], &[2], &[-2]),
         slice("backwards, step 3, to the front", &[6], &[-100], &[2], &[-3]),
