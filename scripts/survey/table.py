@@ -38,8 +38,8 @@ Every model in the table is one that ONNX Runtime runs.
   one node; there is no tensor to change.)
 - **not confirmed**: none of these.
 - Batch `n` is dynamic; `1` is what the exporter fixed. The importance is taken twice, in one batch and sample by
-  sample, and differs by no more than rounding, or by such a kink, where a verdict is given. Of `n*` the samples cannot
-  be told apart in a batch, so that the command says which node mixes them and takes them one by one.
+  sample, and differs by no more than rounding where a verdict is given. Of `n*` the samples cannot be told apart in a
+  batch, so that the command says which node mixes them and takes them one by one.
 - "weights" says "x of y" where the command takes fewer weights for trainable than the framework does.
 - "compared" counts tensors: all, and in brackets those that are not found in the framework, either compared by
   differences or unsettled: rounding, kinks and curvature leave no two steps of the differences that agree.
@@ -71,18 +71,11 @@ class Row:
         return EXACT < self.checked["error"] <= 2 * (self.checked.get("single") or 0.0)
 
     @property
-    def kink(self) -> bool:
-        """Shown to be on the other side of a kink."""
-        return 10 * self.checked.get("plain", float("inf")) <= self.error
-
-    @property
     def kind(self) -> str:
         checked = self.checked
         if "refused" in checked:
             return "refused"
-        errors = [checked.get(key, 0.0) for key in ("scaled", "differences")]
-        if not (self.kink and checked["batches"] <= self.error):
-            errors.append(checked["batches"])
+        errors = [checked.get(key, 0.0) for key in ("scaled", "differences", "batches")]
         if not checked.get("matched"):
             errors.append(checked.get("directional", 0.0))
         failed = any(key in checked for key in ("broken", "differences_failed", "gradient_failed"))
@@ -95,7 +88,7 @@ class Row:
             return f"refused: {reason(self.checked['refused'])}"
         if self.kind == "exact" and self.single:
             return f"as PyTorch's float32, {self.checked['single']:.1e}"
-        if self.kind == "within" and self.kink:
+        if self.kind == "within" and 10 * self.checked.get("plain", float("inf")) <= self.error:
             return f"within {self.error:.0e}: kink, else {self.checked['plain']:.1e}"
         return f"within {self.error:.0e}" if self.kind == "within" else self.kind
 
