@@ -8,7 +8,7 @@
 mod plan;
 
 use super::Tape;
-use crate::graph::{Name, Node, attribute};
+use crate::graph::{Name, Node, normalise};
 use crate::tensor::Tensor;
 use plan::{Narrowed, cuts, picked, plan};
 use std::collections::BTreeMap;
@@ -18,8 +18,6 @@ struct Kept {
     shape: Vec<usize>,
     start: usize,
 }
-
-const RESHAPES: [&str; 4] = ["Flatten", "Reshape", "Squeeze", "Unsqueeze"];
 
 /// Narrows the nodes of the graph whose outputs are read in part.
 pub(super) fn narrow(tape: &mut Tape) {
@@ -52,12 +50,11 @@ fn apply(tape: &mut Tape, node: &mut Node, narrowed: &Narrowed, kept: &mut BTree
         kept.insert(name.clone(), Kept { shape: shape.clone(), start: entries.start });
         shape[output.axis] = entries.len() * output.inner;
     }
-    if RESHAPES.contains(&node.op.as_str()) {
-        let shape: Vec<i64> = tape.shape(name).iter().map(|&d| d as i64).collect();
-        node.op = "Reshape".into();
-        node.attributes = if shape.contains(&0) { vec![attribute("allowzero", 1)] } else { vec![] };
+    if node.reshapes() {
+        let (target, attributes) = tape.target(&tape.shape(name));
+        (node.op, node.attributes) = ("Reshape".into(), attributes);
         node.inputs.truncate(1);
-        node.inputs.push(Some(tape.constant_integers(&shape)));
+        node.inputs.push(Some(target));
     }
 }
 
@@ -67,10 +64,9 @@ fn pick_again(tape: &mut Tape, node: &mut Node, kept: &BTreeMap<Name, Kept>) {
     let Some((picked, _)) = picked(tape, node, shape) else { return };
     if node.op == "Gather" {
         let Some(indices) = node.input(1).and_then(|indices| tape.constant_value(indices)) else { return };
-        let (to, length) = (indices.shape().to_vec(), shape[picked] as i64);
-        let own = |index: i64| if index < 0 { index + length } else { index } - *start as i64;
-        let indices = indices.to_i64().unwrap_or_default().into_iter().map(own).collect();
-        let Some(indices) = Tensor::new(&to, indices) else { return };
+        let own = |index| Some((normalise(index, shape[picked])? - start) as i64);
+        let picks = indices.to_i64().unwrap_or_default().into_iter().map(own).collect::<Option<Vec<i64>>>();
+        let Some(indices) = picks.and_then(|picks| Tensor::new(indices.shape(), picks)) else { return };
         node.inputs[1] = Some(tape.constant(indices));
         return;
     }

@@ -86,7 +86,7 @@ fn seen(tape: &Tape, node: &Node) -> Option<Vec<(Name, Option<View>)>> {
     let step = match node.op.as_str() {
         "Identity" => None,
         "Cast" if tape.dtype(output).is_float() => None,
-        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => Some(View::Reshape { from, to: tape.shape(output) }),
+        _ if node.reshapes() => Some(View::Reshape { from, to: tape.shape(output) }),
         "Transpose" => {
             let reversed = || (0..from.len()).rev().collect();
             let perm = node.ints("perm").map(|p| p.iter().map(|&p| p as usize).collect());

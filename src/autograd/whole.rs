@@ -1,15 +1,14 @@
 //! Functions that are written in parts, as before operator set 20 a Gelu is, differentiated as the whole: in fewer passes
 //! over memory than part by part.
 
-use crate::graph::{Graph, Name, Node};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::graph::{Graph, Made, Name, Node, operands};
+use std::collections::BTreeSet;
 use std::f64::consts::FRAC_1_SQRT_2;
 
 /// The nodes of a graph; in the place of one that ends a Gelu in parts, a Gelu of what that reads. The other parts stay,
 /// since they may be read by others. Numbers that are differentiated, `wrt`, are no part of a function.
 pub(super) fn whole(graph: &Graph, wrt: &BTreeSet<Name>) -> Vec<Node> {
-    let parts =
-        Parts { graph, wrt, nodes: graph.nodes.iter().filter_map(|node| Some((node.output().ok()?, node))).collect() };
+    let parts = Parts { made: Made::new(graph), wrt };
     let whole = |node: &Node| match parts.gelu(node) {
         Some(x) => Node { op: "Gelu".into(), inputs: vec![Some(x.clone())], attributes: vec![], ..node.clone() },
         None => node.clone(),
@@ -18,16 +17,15 @@ pub(super) fn whole(graph: &Graph, wrt: &BTreeSet<Name>) -> Vec<Node> {
 }
 
 struct Parts<'a> {
-    graph: &'a Graph,
+    made: Made<'a>,
     wrt: &'a BTreeSet<Name>,
-    nodes: BTreeMap<&'a Name, &'a Node>,
 }
 
 impl<'a> Parts<'a> {
     /// The `x` of `x (1 + erf(x / √2)) / 2`, multiplied in any order.
     fn gelu(&self, node: &'a Node) -> Option<&'a Name> {
-        either(pair(node, "Mul")?, |[a, b]| {
-            let [c, d] = self.made(b, "Mul")?;
+        either(operands(node, "Mul")?, |[a, b]| {
+            let [c, d] = self.made.by(b, "Mul")?;
             [[a, c, d], [c, a, d], [d, a, c]].into_iter().find_map(|[half, e, f]| {
                 self.is(half, 0.5).then_some(())?;
                 either([e, f], |[x, sum]| (self.twice_cumulative(sum)? == x).then_some(x))
@@ -37,30 +35,18 @@ impl<'a> Parts<'a> {
 
     /// The `x` of `1 + erf(x / √2)`.
     fn twice_cumulative(&self, sum: &Name) -> Option<&'a Name> {
-        let erf = either(self.made(sum, "Add")?, |[one, erf]| self.is(one, 1.0).then_some(erf))?;
-        let erf = self.nodes.get(erf).filter(|node| node.op == "Erf" && node.domain.is_empty())?;
-        let u = erf.input(0)?;
-        let divided = || self.made(u, "Div").filter(|[_, by]| self.is(by, FRAC_1_SQRT_2.recip())).map(|[x, _]| x);
-        let scaled = || either(self.made(u, "Mul")?, |[x, by]| self.is(by, FRAC_1_SQRT_2).then_some(x));
+        let erf = either(self.made.by(sum, "Add")?, |[one, erf]| self.is(one, 1.0).then_some(erf))?;
+        let [u] = self.made.by(erf, "Erf")?;
+        let divided = || self.made.by(u, "Div").filter(|[_, by]| self.is(by, FRAC_1_SQRT_2.recip())).map(|[x, _]| x);
+        let scaled = || either(self.made.by(u, "Mul")?, |[x, by]| self.is(by, FRAC_1_SQRT_2).then_some(x));
         divided().or_else(scaled)
-    }
-
-    /// The operands of the node that made a value.
-    fn made(&self, name: &Name, op: &str) -> Option<[&'a Name; 2]> {
-        pair(self.nodes.get(name)?, op)
     }
 
     /// Whether a value is this number, as exactly as single precision has it.
     fn is(&self, name: &Name, number: f64) -> bool {
-        let constant = self.graph.constants.get(name).filter(|tensor| tensor.len() == 1 && !self.wrt.contains(name));
-        let found = constant.and_then(|tensor| tensor.to_f64()?.first().copied());
+        let found = self.made.number(name).filter(|_| !self.wrt.contains(name));
         found.is_some_and(|found| (found - number).abs() <= f64::from(f32::EPSILON) * number)
     }
-}
-
-fn pair<'a>(node: &'a Node, op: &str) -> Option<[&'a Name; 2]> {
-    let own = node.op == op && node.domain.is_empty();
-    own.then_some([node.input(0)?, node.input(1)?])
 }
 
 /// What is found for two operands in this order or the other.

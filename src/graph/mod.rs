@@ -3,11 +3,13 @@
 
 mod body;
 mod inline;
+mod made;
 mod node;
 mod prepare;
 mod proto;
 
 pub use body::{Inlined, inlined, nodes_within};
+pub(crate) use made::{Made, operands};
 pub use node::{Name, Node, normalise};
 pub use proto::{attribute, to_model_proto, to_open_model_proto, to_split_model_proto};
 

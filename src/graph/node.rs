@@ -57,6 +57,11 @@ impl Node {
         GraphError::Attribute { node: self.describe(), attribute: what.to_string() }
     }
 
+    /// Whether it gives its first operand another shape and does nothing else.
+    pub fn reshapes(&self) -> bool {
+        self.domain.is_empty() && matches!(&*self.op, "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze")
+    }
+
     pub fn attribute(&self, name: &str) -> Option<&AttributeProto> {
         self.attributes.iter().find(|a| a.name == name)
     }

@@ -2,7 +2,6 @@
 
 mod convolutions;
 mod elementwise;
-mod made;
 mod normal;
 mod operators;
 mod pooling;

@@ -17,9 +17,10 @@ struct Span {
     entries: Range<usize>,
 }
 
-/// Where the entries lie in a value: on one axis, `inner` neighbours of which belong to one.
+/// Where the entries lie in a value, `stride` apart: on one axis, `inner` neighbours of which belong to one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
+    stride: usize,
     pub axis: usize,
     pub inner: usize,
 }
@@ -43,27 +44,21 @@ pub(super) fn plan(tape: &Tape) -> BTreeMap<usize, Narrowed> {
     needs.extend(tape.graph.outputs.iter().map(|output| (output.clone(), None)));
     let mut plan = BTreeMap::new();
     for (index, node) in tape.graph.nodes.iter().enumerate().rev() {
-        let narrowed = match &node.outputs[..] {
-            [Some(output)] if computed.contains(output) => needs.get(output).and_then(|need| {
-                let span = need.as_ref().filter(|span| 2 * span.entries.len() <= span.count)?;
-                Some((span.clone(), narrowed(tape, node, span)?))
-            }),
+        let need = match &node.outputs[..] {
+            [Some(output)] if computed.contains(output) => needs.get(output).cloned().flatten(),
             _ => None,
         };
-        let picked = node.input(0).filter(|_| narrowed.is_none()).and_then(|input| {
-            let shape = tape.facts.shape(input);
-            let (axis, entries) = picked(tape, node, shape)?;
-            Some(Span { stride: stride(shape, axis), count: shape[axis], entries })
-        });
+        let need = need.filter(|span| is_part(&span.entries, span.count));
+        let narrowed = need.and_then(|span| Some((narrowed(tape, node, &span)?, span)));
+        let read: Vec<(usize, Span)> = match &narrowed {
+            Some((narrowed, span)) => {
+                let own = |&(slot, Place { stride, .. }): &_| (slot, Span { stride, ..span.clone() });
+                narrowed.inputs.iter().map(own).collect()
+            }
+            None => span(tape, node).map(|span| (0, span)).into_iter().collect(),
+        };
         for (slot, input) in node.inputs.iter().enumerate().filter_map(|(slot, input)| Some((slot, input.as_ref()?))) {
-            let span = match (&narrowed, &picked) {
-                (Some((span, narrowed)), _) => narrowed.inputs.iter().find(|(at, _)| *at == slot).map(|(_, place)| {
-                    let stride = place.inner * stride(tape.facts.shape(input), place.axis);
-                    Span { stride, ..span.clone() }
-                }),
-                (None, Some(span)) if slot == 0 => Some(span.clone()),
-                _ => None,
-            };
+            let span = read.iter().find(|(at, _)| *at == slot).map(|(_, span)| span.clone());
             let merged = match needs.get(input) {
                 Some(known) => together(known.as_ref(), span.as_ref()),
                 None => span,
@@ -71,7 +66,7 @@ pub(super) fn plan(tape: &Tape) -> BTreeMap<usize, Narrowed> {
             needs.insert(input.clone(), merged);
         }
         needs.extend(node.captured().into_iter().map(|name| (name, None)));
-        plan.extend(narrowed.map(|(_, narrowed)| (index, narrowed)));
+        plan.extend(narrowed.map(|(narrowed, _)| (index, narrowed)));
     }
     plan
 }
@@ -94,6 +89,18 @@ fn together(a: Option<&Span>, b: Option<&Span>) -> Option<Span> {
     ((a.stride, a.count) == (b.stride, b.count)).then(|| Span { entries, ..a.clone() })
 }
 
+/// Whether so much of an axis is left out that it is worth it.
+fn is_part(entries: &Range<usize>, count: usize) -> bool {
+    !entries.is_empty() && 2 * entries.len() <= count
+}
+
+/// What a node picks of its first input.
+fn span(tape: &Tape, node: &Node) -> Option<Span> {
+    let shape = tape.facts.shape(node.input(0)?);
+    let (axis, entries) = picked(tape, node, shape)?;
+    Some(Span { stride: stride(shape, axis), count: shape[axis], entries })
+}
+
 /// The axis of its first input, of the given shape, along which a node picks a part, and the entries there.
 pub(super) fn picked(tape: &Tape, node: &Node, shape: &[usize]) -> Option<(usize, Range<usize>)> {
     let (axis, entries) = match node.op.as_str() {
@@ -111,7 +118,7 @@ pub(super) fn picked(tape: &Tape, node: &Node, shape: &[usize]) -> Option<(usize
         }
         _ => return None,
     };
-    let part = node.domain.is_empty() && 2 * entries.len() <= shape[axis] && !entries.is_empty();
+    let part = node.domain.is_empty() && is_part(&entries, shape[axis]);
     part.then_some((axis, entries))
 }
 
@@ -140,25 +147,24 @@ fn narrowed(tape: &Tape, node: &Node, span: &Span) -> Option<Narrowed> {
         facts.layouts.insert(name.clone(), Layout::Shared);
     }
     let reached = |facts: &Facts| facts.propagate(node, output, Some(rule)) == Layout::Samples { stride: span.stride };
-    let mut inputs: BTreeMap<&Name, (usize, Place)> = BTreeMap::new();
+    let mut inputs: BTreeMap<&Name, Place> = BTreeMap::new();
     for name in node.inputs.iter().flatten() {
         let shape = facts.shape(name).to_vec();
         let on = |axis: usize| place.inner * stride(&shape, axis);
         let strides = std::iter::once(span.stride).chain((0..shape.len()).map(on));
-        let found = strides.filter_map(|s| Some((s, self::place(&shape, s, span.count)?))).find(|&(stride, _)| {
-            facts.layouts.insert(name.clone(), Layout::Samples { stride });
+        let found = strides.filter_map(|stride| self::place(&shape, stride, span.count)).find(|place| {
+            facts.layouts.insert(name.clone(), Layout::Samples { stride: place.stride });
             reached(&facts)
         });
         facts.layouts.insert(name.clone(), Layout::Shared);
         inputs.extend(found.map(|found| (name, found)));
     }
-    facts
-        .layouts
-        .extend(inputs.iter().map(|(name, (stride, _))| ((*name).clone(), Layout::Samples { stride: *stride })));
+    let together = inputs.iter().map(|(&name, place)| (name.clone(), Layout::Samples { stride: place.stride }));
+    facts.layouts.extend(together);
     if inputs.is_empty() || !reached(&facts) {
         return None;
     }
-    let places = |(slot, input): (usize, &Option<Name>)| Some((slot, inputs.get(input.as_ref()?)?.1));
+    let places = |(slot, input): (usize, &Option<Name>)| Some((slot, *inputs.get(input.as_ref()?)?));
     let inputs = node.inputs.iter().enumerate().filter_map(places).collect();
     Some(Narrowed { entries: span.entries.clone(), output: place, inputs })
 }
@@ -166,5 +172,5 @@ fn narrowed(tape: &Tape, node: &Node, span: &Span) -> Option<Narrowed> {
 /// Where entries lie next to each other, once.
 fn place(shape: &[usize], stride: usize, count: usize) -> Option<Place> {
     let found = locate(shape, stride, count).filter(|found| found.outer == 1)?;
-    Some(Place { axis: found.axis, inner: found.inner })
+    Some(Place { stride, axis: found.axis, inner: found.inner })
 }

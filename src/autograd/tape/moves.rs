@@ -3,6 +3,7 @@
 use super::Tape;
 use crate::autograd::GradError;
 use crate::graph::{Name, Node, attribute, normalise};
+use onnx_protobuf::AttributeProto;
 
 /// Every `step`-th element of `start..end` along an axis.
 #[derive(Clone, Copy)]
@@ -61,13 +62,19 @@ impl Tape {
         if self.shape(x) == shape {
             return x.clone();
         }
-        let target = self.constant_integers(&shape.iter().map(|&d| d as i64).collect::<Vec<_>>());
+        let (target, attributes) = self.target(shape);
         let kind = (self.dtype(x), shape.to_vec());
-        // A zero would otherwise stand for the length that the axis has.
-        let attributes = if shape.contains(&0) { vec![attribute("allowzero", 1)] } else { vec![] };
         let value = self.node("Reshape", &[x, &target], attributes, kind);
         self.reshaped.insert(value.clone(), x.clone());
         value
+    }
+
+    /// The second operand and the attributes of a Reshape to the given shape.
+    pub fn target(&mut self, shape: &[usize]) -> (Name, Vec<AttributeProto>) {
+        let target = self.constant_integers(&shape.iter().map(|&d| d as i64).collect::<Vec<_>>());
+        // A zero would otherwise stand for the length that the axis has.
+        let attributes = if shape.contains(&0) { vec![attribute("allowzero", 1)] } else { vec![] };
+        (target, attributes)
     }
 
     /// Zeros of the given shape, to which `values` are added at places along an axis: `places` has the shape of `values`,

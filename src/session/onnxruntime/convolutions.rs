@@ -1,6 +1,6 @@
 //! Convolutions of a session that are computed by [Winograd's method](crate::kernels::winograd) instead of by the runtime.
 
-use super::operators::{Layer, Layers, dims, images, in_parallel, missing, put};
+use super::operators::{Layer, Layers, images, in_parallel, missing, put};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::convolution::{Images, Method, Shape, Work, transformed};
 use crate::kernels::registers::sizes;
@@ -20,8 +20,7 @@ pub(in crate::session) const OPERATOR: &str = WinogradConv::OPERATOR;
 /// A convolution, but for its images.
 pub(super) struct WinogradConv {
     shape: Shape,
-    /// `[images, outputs, height, width]`
-    output: [usize; 4],
+    images: usize,
     kernel: Vec<f32>,
     bias: Vec<f32>,
     threads: usize,
@@ -31,7 +30,7 @@ pub(super) struct WinogradConv {
 pub(super) fn by_tiles(graph: &mut Graph, kinds: &Kinds, rough: Rough, threads: usize) -> Layers<WinogradConv> {
     let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads };
     let arch = Arch::new();
-    put(graph, |node, made| {
+    put(graph, kinds, |node, made| {
         let (shape, images) = shape(node, kinds, rough, made.constants)?;
         let constant = |name| made.constants.get(name).and_then(|tensor| tensor.slice::<f32>());
         let weights = constant(node.input(1)?)?;
@@ -40,8 +39,7 @@ pub(super) fn by_tiles(graph: &mut Graph, kinds: &Kinds, rough: Rough, threads: 
             return None;
         }
         let (kernel, bias) = (transformed(arch, weights, &shape), bias.to_vec());
-        let output = [images, shape.outputs, shape.output[0], shape.output[1]];
-        Some((vec![node.input(0)?], WinogradConv { shape, output, kernel, bias, threads }))
+        Some((vec![node.input(0)?], WinogradConv { shape, images, kernel, bias, threads }))
     })
 }
 
@@ -75,19 +73,16 @@ impl Layer for WinogradConv {
     const OPERATOR: &'static str = "WinogradConv";
     const INPUTS: &'static [TensorElementType] = &[TensorElementType::Float32];
 
-    fn output(&self) -> &[usize] {
-        &self.output
-    }
-
-    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
-        let WinogradConv { shape, output: [images, _, height, width], kernel, bias, threads } = self;
+    fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
+        let WinogradConv { shape, images, kernel, bias, threads } = self;
         let x = context.input(0)?.ok_or_else(missing)?;
         let (_, x) = x.try_extract_tensor::<f32>()?;
         if x.len() != images * shape.channels * shape.input[0] * shape.input[1] {
             return Err(missing());
         }
-        let mut y = context.output(0, dims(&self.output))?.ok_or_else(missing)?;
+        let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
+        let [height, width] = shape.output;
         // Whole images for each thread; where there are fewer images than threads, some outputs of one.
         let share = images.div_ceil(*threads);
         let parts = threads.div_ceil(*images);

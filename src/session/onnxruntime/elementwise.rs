@@ -1,8 +1,7 @@
 //! Gelu, its gradient and that of ReLU, for which the runtime goes several times through memory.
 
-use super::made::{Made, operands};
-use super::operators::{Layer, Layers, dims, in_parallel, missing, put};
-use crate::graph::{Graph, Name, Node};
+use super::operators::{Layer, Layers, in_parallel, missing, put};
+use crate::graph::{Graph, Made, Name, Node, operands};
 use crate::kernels::{gelu, relu};
 use crate::session::Kinds;
 use crate::tensor::DType;
@@ -16,45 +15,34 @@ use std::f64::consts::PI;
 const TASK: usize = 1 << 15;
 
 /// `Gelu(x)`
-pub(super) struct Gelu {
-    shape: Vec<usize>,
-}
+pub(super) struct Gelu;
 
 /// `GeluGradient(x, dy)`
-pub(super) struct GeluGradient {
-    shape: Vec<usize>,
-}
+pub(super) struct GeluGradient;
 
 /// `ReluGradient(y, dy)`
-pub(super) struct ReluGradient {
-    shape: Vec<usize>,
-}
+pub(super) struct ReluGradient;
 
 /// Puts nodes of our operator in the place of Gelu.
 pub(super) fn gelus(graph: &mut Graph, kinds: &Kinds) -> Layers<Gelu> {
-    put(graph, |node, _| alike(node, vec![operand_of_gelu(node)?], kinds, |shape| Gelu { shape }))
+    put(graph, kinds, |node, _| alike(node, vec![operand_of_gelu(node)?], kinds, Gelu))
 }
 
 /// Puts nodes of our operator in the place of what the rule of differentiation writes for Gelu.
 pub(super) fn gelu_gradients(graph: &mut Graph, kinds: &Kinds) -> Layers<GeluGradient> {
-    put(graph, |node, made| alike(node, gelu_gradient(node, made)?.to_vec(), kinds, |shape| GeluGradient { shape }))
+    put(graph, kinds, |node, made| alike(node, gelu_gradient(node, made)?.to_vec(), kinds, GeluGradient))
 }
 
 /// Puts nodes of our operator in the place of what the rule of differentiation writes for ReLU.
 pub(super) fn relu_gradients(graph: &mut Graph, kinds: &Kinds) -> Layers<ReluGradient> {
-    put(graph, |node, made| alike(node, relu_gradient(node, made)?.to_vec(), kinds, |shape| ReluGradient { shape }))
+    put(graph, kinds, |node, made| alike(node, relu_gradient(node, made)?.to_vec(), kinds, ReluGradient))
 }
 
 /// The inputs and the layer of a node, where they and its output are of one shape in float32.
-fn alike<'a, T>(
-    node: &Node,
-    inputs: Vec<&'a Name>,
-    kinds: &Kinds,
-    layer: impl Fn(Vec<usize>) -> T,
-) -> Option<(Vec<&'a Name>, T)> {
-    let kind @ (DType::F32, shape) = kinds.get(node.output().ok()?)? else { return None };
+fn alike<'a, T>(node: &Node, inputs: Vec<&'a Name>, kinds: &Kinds, layer: T) -> Option<(Vec<&'a Name>, T)> {
+    let kind @ (DType::F32, _) = kinds.get(node.output().ok()?)? else { return None };
     let alike = inputs.iter().all(|&input| kinds.get(input) == Some(kind));
-    alike.then(|| (inputs, layer(shape.clone())))
+    alike.then_some((inputs, layer))
 }
 
 /// The operand of a Gelu.
@@ -94,12 +82,8 @@ impl Layer for Gelu {
     const OPERATOR: &'static str = "Gelu";
     const INPUTS: &'static [TensorElementType] = &[FLOAT];
 
-    fn output(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
-        elements(context, &self.shape, |[x], out| {
+    fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
+        elements(context, output, |[x], out| {
             arch.dispatch(gelu::Gelu { form: gelu::Form::Value, x, out });
         })
     }
@@ -109,12 +93,8 @@ impl Layer for GeluGradient {
     const OPERATOR: &'static str = "GeluGradient";
     const INPUTS: &'static [TensorElementType] = &[FLOAT; 2];
 
-    fn output(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
-        elements(context, &self.shape, |[x, dy], out| {
+    fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
+        elements(context, output, |[x, dy], out| {
             arch.dispatch(gelu::Gelu { form: gelu::Form::Gradient(dy), x, out });
         })
     }
@@ -124,12 +104,8 @@ impl Layer for ReluGradient {
     const OPERATOR: &'static str = "ReluGradient";
     const INPUTS: &'static [TensorElementType] = &[FLOAT; 2];
 
-    fn output(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
-        elements(context, &self.shape, |[y, dy], dx| {
+    fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
+        elements(context, output, |[y, dy], dx| {
             arch.dispatch(relu::Gradient { y, dy, dx });
         })
     }
@@ -138,13 +114,13 @@ impl Layer for ReluGradient {
 /// Gives `work` pieces of all operands and of the output, which are of one shape.
 fn elements<const N: usize>(
     context: &ComputeContext,
-    shape: &[usize],
+    output: &[i64],
     work: impl Fn([&[f32]; N], &mut [f32]) + Sync + Send,
 ) -> Result<()> {
     let inputs = (0..N).map(|i| context.input(i)?.ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
     let inputs = inputs.iter().map(|input| Ok(input.try_extract_tensor::<f32>()?.1)).collect::<Result<Vec<_>>>()?;
     let inputs = <[&[f32]; N]>::try_from(inputs).map_err(|_| missing())?;
-    let mut out = context.output(0, dims(shape))?.ok_or_else(missing)?;
+    let mut out = context.output(0, output.to_vec())?.ok_or_else(missing)?;
     let (_, out) = out.try_extract_tensor_mut::<f32>()?;
     if inputs.iter().any(|input| input.len() != out.len()) {
         return Err(missing());
@@ -157,7 +133,7 @@ fn elements<const N: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::made::tests::{between_products, counts};
+    use super::super::operators::tests::{between_products, counts};
     use super::*;
     use crate::graph::attribute;
     use onnx_protobuf::AttributeProto;

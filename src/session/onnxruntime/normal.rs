@@ -1,8 +1,7 @@
 //! The gradient of LayerNormalization, for which the runtime goes half a dozen times through memory.
 
-use super::made::{Made, operands};
-use super::operators::{Layer, Layers, dims, in_parallel, missing, put};
-use crate::graph::{Graph, Name, Node};
+use super::operators::{Layer, Layers, in_parallel, missing, put};
+use crate::graph::{Graph, Made, Name, Node, operands};
 use crate::kernels::normal::Rows;
 use crate::session::Kinds;
 use crate::tensor::DType;
@@ -15,17 +14,11 @@ use pulp::Arch;
 const TASK: usize = 1 << 14;
 
 /// `LayerNormalizationGradient(dy, scale, normal, rate)`
-pub(super) struct LayerNormalizationGradient {
-    shape: Vec<usize>,
-}
+pub(super) struct LayerNormalizationGradient;
 
 /// Puts a node of our operator in the place of what the rule of differentiation writes.
 pub(super) fn gradients(graph: &mut Graph, kinds: &Kinds) -> Layers<LayerNormalizationGradient> {
-    put(graph, |node, made| {
-        let operands = gradient(node, made, kinds)?;
-        let (_, shape) = kinds.get(operands[0])?;
-        Some((operands.to_vec(), LayerNormalizationGradient { shape: shape.clone() }))
-    })
+    put(graph, kinds, |node, made| Some((gradient(node, made, kinds)?.to_vec(), LayerNormalizationGradient)))
 }
 
 /// The operands `dy`, `scale`, `normal` and `rate` of the gradient of a normalisation over the last axis that a node ends:
@@ -51,17 +44,13 @@ impl Layer for LayerNormalizationGradient {
     const OPERATOR: &'static str = "LayerNormalizationGradient";
     const INPUTS: &'static [TensorElementType] = &[TensorElementType::Float32; 4];
 
-    fn output(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
+    fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
         let input = |i| context.input(i)?.ok_or_else(missing);
         let (dy, scale, normal, rate) = (input(0)?, input(1)?, input(2)?, input(3)?);
         let (_, dy) = dy.try_extract_tensor::<f32>()?;
         let [(_, scale), (_, normal), (_, rate)] =
             [scale.try_extract_tensor::<f32>()?, normal.try_extract_tensor()?, rate.try_extract_tensor()?];
-        let mut dx = context.output(0, dims(&self.shape))?.ok_or_else(missing)?;
+        let mut dx = context.output(0, output.to_vec())?.ok_or_else(missing)?;
         let (_, dx) = dx.try_extract_tensor_mut::<f32>()?;
         let width = scale.len();
         if width == 0 || dy.len() != dx.len() || normal.len() != dy.len() || rate.len() * width != dy.len() {
@@ -78,7 +67,7 @@ impl Layer for LayerNormalizationGradient {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made::tests::{between_products, counts};
+    use super::super::operators::tests::{between_products, counts};
     use super::*;
     use crate::graph::attribute;
 

@@ -1,8 +1,7 @@
 //! Operators of our own in a session for gradients.
 
-use super::made::Made;
 use super::{convolutions, elementwise, normal, pooling, scatter, sums};
-use crate::graph::{Graph, Name, Node, attribute};
+use crate::graph::{Graph, Made, Name, Node, attribute};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
 use ort::operator::{
@@ -25,12 +24,11 @@ pub(super) trait Layer: Send + Sync + Sized + 'static {
     const INPUTS: &'static [TensorElementType];
     const OUTPUTS: &'static [TensorElementType] = &[TensorElementType::Float32];
 
-    /// The shape of every output.
-    fn output(&self) -> &[usize];
-
+    /// Computes the outputs, all of the shape `output`.
+    ///
     /// # Errors
     /// An operand is missing, or of another shape than when the session was made.
-    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()>;
+    fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()>;
 }
 
 /// The graph with our operators where they are faster, and these; the graph as it is where there are none.
@@ -72,23 +70,31 @@ pub(super) fn missing() -> Error {
     Error::new("an operand is missing, or has another shape than when the session was made")
 }
 
-/// The nodes of one operator.
-pub(super) struct Layers<T>(Vec<Arc<T>>);
+/// The nodes of one operator: the shape of their outputs, and what they stand for.
+pub(super) struct Layers<T>(Vec<(Vec<i64>, Arc<T>)>);
 
-/// Puts nodes of our operator in the place of those for which a layer is found, and the values that it reads.
+/// Puts nodes of our operator in the place of those for which a layer is found, and the values that it reads. Their
+/// outputs have the type and shape that they had.
 pub(super) fn put<T: Layer>(
     graph: &mut Graph,
+    kinds: &Kinds,
     find: impl for<'a> Fn(&'a Node, &Made<'a>) -> Option<(Vec<&'a Name>, T)>,
 ) -> Layers<T> {
     let made = Made::new(graph);
-    let own = |(inputs, layer): (Vec<&Name>, T)| (inputs.into_iter().cloned().map(Some).collect(), layer);
-    let found: Vec<Option<(Vec<_>, T)>> = graph.nodes.iter().map(|node| find(node, &made).map(own)).collect();
+    let found = graph.nodes.iter().map(|node| {
+        let (_, shape) = kinds.get(node.output().ok()?)?;
+        let (inputs, layer) = find(node, &made)?;
+        let inputs: Vec<Option<Name>> = inputs.into_iter().cloned().map(Some).collect();
+        let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+        Some((inputs, shape, layer))
+    });
+    let found: Vec<Option<(Vec<_>, Vec<_>, T)>> = found.collect();
     let mut layers = vec![];
     for (node, found) in graph.nodes.iter_mut().zip(found) {
-        if let Some((inputs, layer)) = found {
+        if let Some((inputs, shape, layer)) = found {
             (node.domain, node.op, node.inputs) = (DOMAIN.into(), T::OPERATOR.into(), inputs);
             node.attributes = vec![attribute(LAYER, layers.len() as i64)];
-            layers.push(Arc::new(layer));
+            layers.push((shape, Arc::new(layer)));
         }
     }
     if !layers.is_empty() {
@@ -99,13 +105,13 @@ pub(super) fn put<T: Layer>(
 }
 
 impl<T> Layers<T> {
-    fn get(&self, index: i64) -> Result<&Arc<T>> {
+    fn get(&self, index: i64) -> Result<&(Vec<i64>, Arc<T>)> {
         usize::try_from(index).ok().and_then(|index| self.0.get(index)).ok_or_else(missing)
     }
 
     #[cfg(test)]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
-        self.0.iter().map(|layer| &**layer)
+        self.0.iter().map(|(_, layer)| &**layer)
     }
 }
 
@@ -125,13 +131,13 @@ impl<T: Layer> Operator for Layers<T> {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> Result<Ready<T>> {
-        let layer = self.get(context.get::<i64>(LAYER).ok_or_else(missing)?)?;
-        Ok(Ready { layer: layer.clone(), arch: Arch::new() })
+        let (output, layer) = self.get(context.get::<i64>(LAYER).ok_or_else(missing)?)?.clone();
+        Ok(Ready { output, layer, arch: Arch::new() })
     }
 
-    /// The layer knows the shapes: the runtime does not know those of all inputs.
+    /// The runtime does not know the shapes of all inputs.
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
-        let shape = dims(self.get(context.attr::<i64>(LAYER)?)?.output());
+        let (shape, _) = self.get(context.attr::<i64>(LAYER)?)?;
         for (output, &ty) in T::OUTPUTS.iter().enumerate() {
             let dimension_symbols = SymbolicDimensions::empty(shape.len());
             let shape = shape.clone().into();
@@ -143,13 +149,14 @@ impl<T: Layer> Operator for Layers<T> {
 
 /// A layer with what it is computed by.
 pub(super) struct Ready<T> {
+    output: Vec<i64>,
     layer: Arc<T>,
     arch: Arch,
 }
 
 impl<T: Layer> Kernel for Ready<T> {
     fn compute(&mut self, context: &ComputeContext) -> Result<()> {
-        self.layer.compute(context, self.arch)
+        self.layer.compute(context, &self.output, self.arch)
     }
 }
 
@@ -164,11 +171,6 @@ pub(super) fn images(node: &Node, kinds: &Kinds) -> Option<[[usize; 4]; 2]> {
     told.then_some(shapes)
 }
 
-/// A shape as the runtime counts.
-pub(super) fn dims(shape: &[usize]) -> Vec<i64> {
-    shape.iter().map(|&d| d as i64).collect()
-}
-
 /// Does all tasks on the threads of the session.
 pub(super) fn in_parallel<T: Send>(
     context: &ComputeContext,
@@ -181,4 +183,59 @@ pub(super) fn in_parallel<T: Send>(
             work(index, task);
         }
     })
+}
+
+/// Gradient graphs to find things in.
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::autograd::{Backward, Reduction, differentiate, objective::Objective};
+    use crate::graph::{Graph, Input, Name, Node};
+    use crate::session::{Feed, Runtime, RuntimeChoice, RuntimeOptions};
+    use crate::specialise::specialise;
+    use crate::tensor::{DType, Tensor};
+    use onnx_protobuf::AttributeProto;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    /// The gradient graph of a node between two products, of an operand `[2, 3]` and parameters of three elements.
+    pub fn between_products(op: &str, parameters: &[&str], attributes: Vec<AttributeProto>) -> Backward {
+        let name = |name: &&str| Some(Name::from(*name));
+        let node = |op: &str, inputs: &[&str], output: &str, attributes| Node {
+            name: String::new(),
+            domain: String::new(),
+            op: op.into(),
+            inputs: inputs.iter().map(name).collect(),
+            outputs: vec![name(&output)],
+            attributes,
+        };
+        let ones = |shape: &[usize]| Tensor::F32(ndarray::ArrayD::ones(shape));
+        let constant = |name: &str, shape: &[usize]| (Name::from(name), Arc::new(ones(shape)));
+        let products = ["v", "w"].map(|name| constant(name, &[3, 3]));
+        let constants: BTreeMap<_, _> = parameters.iter().map(|name| constant(name, &[3])).chain(products).collect();
+        let names = constants.keys().cloned().collect();
+        let graph = Graph {
+            nodes: vec![
+                node("MatMul", &["x", "v"], "h", vec![]),
+                node(op, &[&["h"], parameters].concat(), "g", attributes),
+                node("MatMul", &["g", "w"], "y", vec![]),
+            ],
+            constants,
+            inputs: vec![Input { name: "x".into(), dtype: DType::F32, shape: vec![None, Some(3)] }],
+            outputs: vec!["y".into()],
+            opsets: [(String::new(), 20)].into(),
+            ir_version: 9,
+        };
+        let tract = RuntimeOptions { runtime: RuntimeChoice::Tract, ..RuntimeOptions::default() };
+        let runtime = Runtime::open(tract).unwrap();
+        let feed = Feed::from([("x".to_string(), ones(&[2, 3]))]);
+        let specialised = specialise(&graph, &names, &feed, 2, &runtime).unwrap();
+        differentiate(specialised, &names, Objective::SquaredL2, Reduction::Sample).unwrap()
+    }
+
+    /// How often each operator is in a graph.
+    pub fn counts(graph: &Graph) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        graph.nodes.iter().for_each(|node| *counts.entry(node.op.clone()).or_insert(0) += 1);
+        counts
+    }
 }

@@ -1,6 +1,6 @@
 //! MaxPool that tells places as well, which the runtime computes element by element.
 
-use super::operators::{Layer, Layers, dims, images, in_parallel, missing, put};
+use super::operators::{Layer, Layers, images, in_parallel, missing, put};
 use crate::graph::{Graph, Node};
 use crate::kernels::pool::{MOST, Maxima, Windows};
 use crate::session::Kinds;
@@ -12,13 +12,13 @@ use pulp::Arch;
 /// Windows over planes.
 pub(super) struct MaxPoolPlaces {
     windows: Windows,
-    /// `[images, channels, height, width]`
-    output: [usize; 4],
+    /// Images times channels.
+    planes: usize,
 }
 
 /// Puts nodes of our operator in the place of those whose second output is read.
 pub(super) fn with_places(graph: &mut Graph, kinds: &Kinds) -> Layers<MaxPoolPlaces> {
-    put(graph, |node, _| Some((vec![node.input(0)?], layer(node, kinds)?)))
+    put(graph, kinds, |node, _| Some((vec![node.input(0)?], layer(node, kinds)?)))
 }
 
 fn layer(node: &Node, kinds: &Kinds) -> Option<MaxPoolPlaces> {
@@ -46,7 +46,7 @@ fn layer(node: &Node, kinds: &Kinds) -> Option<MaxPoolPlaces> {
     };
     let sizes = [windows.kernel, windows.strides, windows.dilations];
     let counted = sizes.as_flattened().iter().all(|&size| size > 0) && h * w > 0 && height * width > 0 && h * w < MOST;
-    counted.then_some(MaxPoolPlaces { windows, output: [images, channels, height, width] })
+    counted.then_some(MaxPoolPlaces { windows, planes: images * channels })
 }
 
 impl Layer for MaxPoolPlaces {
@@ -54,25 +54,20 @@ impl Layer for MaxPoolPlaces {
     const INPUTS: &'static [TensorElementType] = &[TensorElementType::Float32];
     const OUTPUTS: &'static [TensorElementType] = &[TensorElementType::Float32, TensorElementType::Int64];
 
-    fn output(&self) -> &[usize] {
-        &self.output
-    }
-
-    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
-        let MaxPoolPlaces { windows, output: [images, channels, ..] } = *self;
+    fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
+        let MaxPoolPlaces { windows, planes } = *self;
         let x = context.input(0)?.ok_or_else(missing)?;
         let (_, x) = x.try_extract_tensor::<f32>()?;
-        let output = dims(&self.output);
-        let mut y = context.output(0, output.clone())?.ok_or_else(missing)?;
-        let mut places = context.output(1, output)?.ok_or_else(missing)?;
+        let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
+        let mut places = context.output(1, output.to_vec())?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         let (_, places) = places.try_extract_tensor_mut::<i64>()?;
-        if x.len() != images * channels * windows.input[0] * windows.input[1] {
+        if x.len() != planes * windows.input[0] * windows.input[1] {
             return Err(missing());
         }
         let [from, to] = [windows.input, windows.output].map(|[height, width]| height * width);
-        let planes = x.chunks_exact(from).zip(y.chunks_exact_mut(to)).zip(places.chunks_exact_mut(to));
-        in_parallel(context, planes, |index, ((plane, largest), places)| {
+        let tasks = x.chunks_exact(from).zip(y.chunks_exact_mut(to)).zip(places.chunks_exact_mut(to));
+        in_parallel(context, tasks, |index, ((plane, largest), places)| {
             arch.dispatch(Maxima { windows, plane, largest, places, base: (index * from) as i64 });
         })
     }

@@ -1,7 +1,7 @@
 //! ScatterElements that adds to zeros along the last axis, as the gradient of MaxPool does: the runtime takes one thread
 //! for it, and works out every place from all its axes.
 
-use super::operators::{Layer, Layers, dims, in_parallel, missing, put};
+use super::operators::{Layer, Layers, in_parallel, missing, put};
 use crate::graph::{Graph, Name, Node};
 use crate::session::Kinds;
 use crate::tensor::{DType, Tensor};
@@ -18,12 +18,11 @@ pub(super) struct ScatterRows {
     /// Updates, and elements of the result, in each row.
     updates: usize,
     length: usize,
-    output: Vec<usize>,
 }
 
 /// Puts nodes of our operator in the place of those that do this. The zeros, as large as the result, are no longer read.
 pub(super) fn of_rows(graph: &mut Graph, kinds: &Kinds) -> Layers<ScatterRows> {
-    put(graph, |node, made| Some((vec![node.input(1)?, node.input(2)?], layer(node, kinds, made.constants)?)))
+    put(graph, kinds, |node, made| Some((vec![node.input(1)?, node.input(2)?], layer(node, kinds, made.constants)?)))
 }
 
 fn layer(node: &Node, kinds: &Kinds, constants: &BTreeMap<Name, Arc<Tensor>>) -> Option<ScatterRows> {
@@ -36,22 +35,18 @@ fn layer(node: &Node, kinds: &Kinds, constants: &BTreeMap<Name, Arc<Tensor>>) ->
     let ([rows @ .., updates], [all @ .., length]) = (&places[..], &output[..]) else { return None };
     let last = node.axis("axis", 0, output.len()).ok()? + 1 == output.len();
     let fits = last && rows == all && *updates > 0 && *length > 0 && zeros.iter().all(|&zero| zero == 0.0);
-    fits.then(|| ScatterRows { updates: *updates, length: *length, output: output.clone() })
+    fits.then_some(ScatterRows { updates: *updates, length: *length })
 }
 
 impl Layer for ScatterRows {
     const OPERATOR: &'static str = "ScatterRows";
     const INPUTS: &'static [TensorElementType] = &[TensorElementType::Int64, TensorElementType::Float32];
 
-    fn output(&self) -> &[usize] {
-        &self.output
-    }
-
-    fn compute(&self, context: &ComputeContext, _: Arch) -> Result<()> {
-        let ScatterRows { updates, length, ref output } = *self;
+    fn compute(&self, context: &ComputeContext, output: &[i64], _: Arch) -> Result<()> {
+        let ScatterRows { updates, length } = *self;
         let (places, values) = (context.input(0)?.ok_or_else(missing)?, context.input(1)?.ok_or_else(missing)?);
         let ((_, places), (_, values)) = (places.try_extract_tensor::<i64>()?, values.try_extract_tensor::<f32>()?);
-        let mut y = context.output(0, dims(output))?.ok_or_else(missing)?;
+        let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         if places.len() != values.len() || places.len() * length != y.len() * updates {
             return Err(missing());

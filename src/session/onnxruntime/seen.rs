@@ -44,7 +44,7 @@ pub(super) fn through(graph: &mut Graph, kinds: &Kinds) -> Vec<Seen> {
 
 /// Whether a node gives its operand another shape and nothing else.
 fn reshapes(node: &Node) -> bool {
-    node.domain.is_empty() && matches!(&*node.op, "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Identity")
+    node.reshapes() || (node.domain.is_empty() && node.op == "Identity")
 }
 
 #[cfg(test)]

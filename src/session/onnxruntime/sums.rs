@@ -1,7 +1,7 @@
 //! Sums over neighbouring axes before the last, such as those that end in gradients of biases: the runtime computes
 //! them at a fraction of the rate of memory.
 
-use super::operators::{Layer, Layers, dims, in_parallel, missing, put};
+use super::operators::{Layer, Layers, in_parallel, missing, put};
 use crate::graph::{Graph, Name, Node, normalise};
 use crate::kernels::sums::{ROWS, Rows};
 use crate::session::Kinds;
@@ -22,12 +22,11 @@ pub(super) struct SumOfRows {
     outer: usize,
     rows: usize,
     width: usize,
-    output: Vec<usize>,
 }
 
 /// Puts nodes of our operator in the place of such sums.
 pub(super) fn of_rows(graph: &mut Graph, kinds: &Kinds) -> Layers<SumOfRows> {
-    put(graph, |node, made| Some((vec![node.input(0)?], layer(node, kinds, made.constants)?)))
+    put(graph, kinds, |node, made| Some((vec![node.input(0)?], layer(node, kinds, made.constants)?)))
 }
 
 fn layer(node: &Node, kinds: &Kinds, constants: &BTreeMap<Name, Arc<Tensor>>) -> Option<SumOfRows> {
@@ -35,7 +34,6 @@ fn layer(node: &Node, kinds: &Kinds, constants: &BTreeMap<Name, Arc<Tensor>>) ->
         return None;
     }
     let (DType::F32, shape) = kinds.get(node.input(0)?)? else { return None };
-    let (_, output) = kinds.get(node.output().ok()?)?;
     let axes = constants.get(node.input(1)?)?.to_i64()?;
     let axes: Vec<usize> = axes.into_iter().map(|axis| normalise(axis, shape.len())).collect::<Option<_>>()?;
     // Axes of one element belong to whatever is beside them.
@@ -52,22 +50,18 @@ fn layer(node: &Node, kinds: &Kinds, constants: &BTreeMap<Name, Arc<Tensor>>) ->
     }
     let [outer, rows, width] = sizes;
     let worth = rows > 1 && width >= LEAST_WIDTH && outer * rows * width >= LEAST;
-    worth.then(|| SumOfRows { outer, rows, width, output: output.clone() })
+    worth.then_some(SumOfRows { outer, rows, width })
 }
 
 impl Layer for SumOfRows {
     const OPERATOR: &'static str = "SumOfRows";
     const INPUTS: &'static [TensorElementType] = &[TensorElementType::Float32];
 
-    fn output(&self) -> &[usize] {
-        &self.output
-    }
-
-    fn compute(&self, context: &ComputeContext, arch: Arch) -> Result<()> {
-        let SumOfRows { outer, rows, width, ref output } = *self;
+    fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
+        let SumOfRows { outer, rows, width } = *self;
         let x = context.input(0)?.ok_or_else(missing)?;
         let (_, x) = x.try_extract_tensor::<f32>()?;
-        let mut y = context.output(0, dims(output))?.ok_or_else(missing)?;
+        let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         if x.len() != outer * rows * width || y.len() != outer * width {
             return Err(missing());
