@@ -5,6 +5,7 @@ mod elementwise;
 mod normal;
 mod operators;
 mod pooling;
+mod products;
 mod running;
 mod scatter;
 mod seen;

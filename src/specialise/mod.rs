@@ -6,12 +6,14 @@
 
 mod control;
 pub mod samples;
+mod settle;
 
 use crate::error::{Kind, printable};
-use crate::graph::{Graph, Input, Name, Node, attribute};
+use crate::graph::{Graph, Input, Name, Node};
 use crate::session::{Feed, Runtime, SessionError};
 use crate::tensor::Tensor;
 use samples::{Facts, Layout};
+use settle::settle;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -82,7 +84,7 @@ pub fn specialise(
     }
     let fixed = fixed_values(&graph, parameters);
     observe(&mut graph, &mut facts, &fixed, feed, runtime)?;
-    graph.nodes.iter_mut().for_each(|node| settle_type(node, &facts));
+    graph.nodes.iter_mut().for_each(|node| settle(node, &facts, &graph.constants));
     for (node, [a, b]) in choices {
         if facts.kinds.get(&a) != facts.kinds.get(&b) {
             let reason = "its branches give values of different shapes and data tells which is taken".into();
@@ -108,16 +110,6 @@ fn fix(input: &mut Input, feed: &Feed, batch: usize, facts: &mut Facts) -> Resul
     facts.kinds.insert(input.name.clone(), (tensor.dtype(), shape.clone()));
     input.shape = shape.into_iter().map(Some).collect();
     Ok(())
-}
-
-/// A cast to the type of another value becomes a cast to that type: the other value has no part in it.
-fn settle_type(node: &mut Node, facts: &Facts) {
-    let dtype = node.output().ok().and_then(|output| facts.kinds.get(output)).map(|(dtype, _)| *dtype);
-    if let (true, "CastLike", Some(dtype)) = (node.domain.is_empty(), node.op.as_str(), dtype) {
-        node.op = "Cast".into();
-        node.inputs.truncate(1);
-        node.attributes.push(attribute("to", i64::from(dtype.to_onnx())));
-    }
 }
 
 /// Replaces control flow by what it runs, round by round: what one round replaces may tell the conditions of the next.

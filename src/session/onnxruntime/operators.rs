@@ -1,6 +1,6 @@
 //! Operators of our own in a session for gradients.
 
-use super::{convolutions, elementwise, normal, pooling, scatter, sums};
+use super::{convolutions, elementwise, normal, pooling, products, scatter, sums};
 use crate::graph::{Graph, Made, Name, Node, attribute};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
@@ -49,6 +49,7 @@ pub(super) fn replaced(
     domain = with(domain, pooling::with_places(&mut graph, kinds), &mut any)?;
     domain = with(domain, scatter::of_rows(&mut graph, kinds), &mut any)?;
     domain = with(domain, sums::of_rows(&mut graph, kinds), &mut any)?;
+    products::turn(&mut graph, kinds);
     if !any {
         return Ok((graph, None));
     }

@@ -163,6 +163,7 @@ pub fn cases() -> Vec<Case> {
             .ints("p", &[1, 2, 0, 1])
             .ints("axes", &[-1, 1])
             .opsets(&[18, 21]),
+        case("Pad", "of nothing", "t = Pad<mode=\"reflect\">(x, p); y = Mul(t, t)").act("x", &[2, 3]).ints("p", &[0; 6]),
         case("Pad", "cut off at an end", "t = Pad(x, p); y = Mul(t, t)").act("x", &[3, 4]).ints("p", &[0, 0, -1, 0, 1, -1]).not_in_tract("a negative border panics"),
         case("Where", "two activations", "y = Where(c, a, b)").choices("c", &[2, 3]).act("a", &[2, 3]).act("b", &[2, 3]).opsets(ALL_BANDS),
         case("Where", "everything broadcast", "y = Where(c, a, b)").choices("c", &[2, 1, 3]).act("a", &[1, 4, 1]).act("b", &[2, 1, 1]),
