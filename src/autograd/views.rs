@@ -87,11 +87,7 @@ fn seen(tape: &Tape, node: &Node) -> Option<Vec<(Name, Option<View>)>> {
         "Identity" => None,
         "Cast" if tape.dtype(output).is_float() => None,
         _ if node.reshapes() => Some(View::Reshape { from, to: tape.shape(output) }),
-        "Transpose" => {
-            let reversed = || (0..from.len()).rev().collect();
-            let perm = node.ints("perm").map(|p| p.iter().map(|&p| p as usize).collect());
-            Some(View::Permute(perm.unwrap_or_else(reversed)))
-        }
+        "Transpose" => Some(View::Permute(node.order(from.len()))),
         "Gather" => {
             let indices = tape.constant_value(node.input(1)?)?;
             // Rows picked for each sample on its own: the rule keeps the samples apart.

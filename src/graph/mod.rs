@@ -7,11 +7,13 @@ mod made;
 mod node;
 mod prepare;
 mod proto;
+mod taken;
 
 pub use body::{Inlined, inlined, nodes_within};
 pub(crate) use made::{Made, operands};
 pub use node::{Name, Node, normalise};
 pub use proto::{attribute, to_model_proto, to_open_model_proto, to_split_model_proto};
+pub use taken::{Taken, taken};
 
 use crate::error::{Kind, printable};
 use crate::model::{Model, ModelError};

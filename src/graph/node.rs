@@ -93,6 +93,12 @@ impl Node {
         self.attribute(name).and_then(|a| std::str::from_utf8(&a.s).ok())
     }
 
+    /// The order of axes that a Transpose of so many gives: reversed where it tells none.
+    pub fn order(&self, rank: usize) -> Vec<usize> {
+        let perm = self.ints("perm").map(|perm| perm.iter().map(|&axis| axis as usize).collect());
+        perm.unwrap_or_else(|| (0..rank).rev().collect())
+    }
+
     /// Attribute `name` as an axis of a tensor of `rank` dimensions, counted from the front.
     ///
     /// # Errors

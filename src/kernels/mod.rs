@@ -2,6 +2,7 @@
 
 pub(crate) mod convolution;
 pub(crate) mod gelu;
+pub(crate) mod moved;
 pub(crate) mod normal;
 pub(crate) mod pool;
 pub(crate) mod registers;

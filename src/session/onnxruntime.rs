@@ -2,6 +2,7 @@
 
 mod convolutions;
 mod elementwise;
+mod moves;
 mod normal;
 mod operators;
 mod pooling;

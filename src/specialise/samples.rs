@@ -163,10 +163,7 @@ pub fn flat_order(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxi
 /// Axes are permuted by the attribute `perm`.
 pub fn transpose(node: &Node, facts: &Facts, out: &[usize]) -> Option<SampleAxis> {
     let found = first_only(node, facts)?;
-    let axis = match node.ints("perm") {
-        Some(perm) => perm.iter().position(|&p| p == found.axis as i64)?,
-        None => out.len() - 1 - found.axis,
-    };
+    let axis = node.order(out.len()).iter().position(|&p| p == found.axis)?;
     Some(SampleAxis { axis, ..found })
 }
 

@@ -1,8 +1,8 @@
 //! Which nodes are computed for some entries of an axis alone.
 
-use crate::autograd::tape::{Cut, Taken};
+use crate::autograd::tape::Cut;
 use crate::autograd::{Tape, rules};
-use crate::graph::{Graph, Name, Node, normalise};
+use crate::graph::{Graph, Name, Node, Taken, normalise};
 use crate::specialise::is_random;
 use crate::specialise::samples::{Facts, Layout, locate, stride};
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,8 +3,7 @@
 use super::along::multiplied;
 use super::{Grad, GradError, Name, Node, Tape, first};
 use crate::autograd::lower;
-use crate::autograd::tape::Taken;
-use crate::graph::{attribute, normalise};
+use crate::graph::{Taken, attribute, normalise};
 use crate::tensor::{DType, Tensor};
 use ndarray::Array2;
 

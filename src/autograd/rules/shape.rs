@@ -24,8 +24,8 @@ pub(super) fn reshape(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> G
 pub(super) fn transpose(node: &Node, grads: &[Option<Name>], tape: &mut Tape) -> Grads {
     let dy = first(node, grads)?;
     let rank = tape.rank(&dy);
-    let perm = node.ints("perm").map(<[i64]>::to_vec).unwrap_or_else(|| (0..rank as i64).rev().collect());
-    let position = |axis: usize| perm.iter().position(|&p| p == axis as i64).ok_or_else(|| node.bad("perm"));
+    let perm = node.order(rank);
+    let position = |axis: usize| perm.iter().position(|&p| p == axis).ok_or_else(|| node.bad("perm"));
     let inverse = (0..rank).map(position).collect::<Result<Vec<_>, _>>()?;
     Ok(vec![Some(tape.transpose(&dy, &inverse).into())])
 }

@@ -5,7 +5,7 @@ mod elementwise;
 mod moves;
 mod sums;
 
-pub use moves::{Cut, Taken};
+pub use moves::Cut;
 
 use super::GradError;
 use super::narrow::narrow;

@@ -1,6 +1,6 @@
 //! Operators of our own in a session for gradients.
 
-use super::{convolutions, elementwise, normal, pooling, products, scatter, sums};
+use super::{convolutions, elementwise, moves, normal, pooling, products, scatter, sums};
 use crate::graph::{Graph, Made, Name, Node, attribute};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
@@ -23,6 +23,8 @@ pub(super) trait Layer: Send + Sync + Sized + 'static {
     const OPERATOR: &'static str;
     const INPUTS: &'static [TensorElementType];
     const OUTPUTS: &'static [TensorElementType] = &[TensorElementType::Float32];
+    /// Whether there may be any number of inputs, all of the one type.
+    const ANY_NUMBER: bool = false;
 
     /// Computes the outputs, all of the shape `output`.
     ///
@@ -50,6 +52,7 @@ pub(super) fn replaced(
     domain = with(domain, scatter::of_rows(&mut graph, kinds), &mut any)?;
     domain = with(domain, sums::of_rows(&mut graph, kinds), &mut any)?;
     products::turn(&mut graph, kinds);
+    domain = with(domain, moves::merged(&mut graph, kinds), &mut any)?;
     if !any {
         return Ok((graph, None));
     }
@@ -85,24 +88,42 @@ pub(super) fn put<T: Layer>(
     let found = graph.nodes.iter().map(|node| {
         let (_, shape) = kinds.get(node.output().ok()?)?;
         let (inputs, layer) = find(node, &made)?;
-        let inputs: Vec<Option<Name>> = inputs.into_iter().cloned().map(Some).collect();
-        let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-        Some((inputs, shape, layer))
+        Some((inputs.into_iter().cloned().collect(), shape, layer))
     });
-    let found: Vec<Option<(Vec<_>, Vec<_>, T)>> = found.collect();
-    let mut layers = vec![];
+    let found: Vec<Option<(Vec<Name>, _, T)>> = found.collect();
+    let mut layers = Layers::default();
     for (node, found) in graph.nodes.iter_mut().zip(found) {
         if let Some((inputs, shape, layer)) = found {
-            (node.domain, node.op, node.inputs) = (DOMAIN.into(), T::OPERATOR.into(), inputs);
-            node.attributes = vec![attribute(LAYER, layers.len() as i64)];
-            layers.push((shape, Arc::new(layer)));
+            layers.place(node, &inputs, shape, layer);
         }
     }
-    if !layers.is_empty() {
+    if !layers.0.is_empty() {
         // What led to them, and what went into the layers.
         graph.prune();
     }
-    Layers(layers)
+    layers
+}
+
+impl<T> Default for Layers<T> {
+    fn default() -> Self {
+        Layers(vec![])
+    }
+}
+
+impl<T: Layer> Layers<T> {
+    /// Puts our operator in the place of a node whose output has the given shape.
+    pub fn place<'a>(
+        &mut self,
+        node: &mut Node,
+        inputs: impl IntoIterator<Item = &'a Name>,
+        shape: &[usize],
+        layer: T,
+    ) {
+        (node.domain, node.op) = (DOMAIN.into(), T::OPERATOR.into());
+        node.inputs = inputs.into_iter().cloned().map(Some).collect();
+        node.attributes = vec![attribute(LAYER, self.0.len() as i64)];
+        self.0.push((shape.iter().map(|&d| d as i64).collect(), Arc::new(layer)));
+    }
 }
 
 impl<T> Layers<T> {
@@ -124,7 +145,11 @@ impl<T: Layer> Operator for Layers<T> {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        T::INPUTS.iter().map(|&ty| OperatorInput::required(ty))
+        let required = |&ty: &TensorElementType| match T::ANY_NUMBER {
+            true => OperatorInput::variadic(1).homogenous(ty),
+            false => OperatorInput::required(ty),
+        };
+        T::INPUTS.iter().map(required)
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
