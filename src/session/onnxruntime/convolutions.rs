@@ -1,6 +1,6 @@
 //! Convolutions of a session that are computed by [Winograd's method](crate::kernels::winograd) instead of by the runtime.
 
-use super::operators::{Layer, Layers, images, in_parallel, missing, put};
+use super::operators::{Layer, Layers, elements, images, in_parallel, inputs, missing, put};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::convolution::{Images, Method, Shape, Work, transformed};
 use crate::kernels::registers::sizes;
@@ -75,8 +75,8 @@ impl Layer for WinogradConv {
 
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
         let WinogradConv { shape, images, kernel, bias, threads } = self;
-        let x = context.input(0)?.ok_or_else(missing)?;
-        let (_, x) = x.try_extract_tensor::<f32>()?;
+        let values = inputs(context)?;
+        let [x] = elements(&values)?[..] else { return Err(missing()) };
         if x.len() != images * shape.channels * shape.input[0] * shape.input[1] {
             return Err(missing());
         }

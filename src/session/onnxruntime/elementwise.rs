@@ -1,6 +1,6 @@
 //! Gelu, its gradient and that of ReLU, for which the runtime goes several times through memory.
 
-use super::operators::{Layer, Layers, in_parallel, missing, put};
+use super::operators::{Layer, Layers, elements, in_parallel, inputs, missing, put};
 use crate::graph::{Graph, Made, Name, Node, operands};
 use crate::kernels::{gelu, relu};
 use crate::session::Kinds;
@@ -83,7 +83,7 @@ impl Layer for Gelu {
     const INPUTS: &'static [TensorElementType] = &[FLOAT];
 
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
-        elements(context, output, |[x], out| {
+        piecewise(context, output, |[x], out| {
             arch.dispatch(gelu::Gelu { form: gelu::Form::Value, x, out });
         })
     }
@@ -94,7 +94,7 @@ impl Layer for GeluGradient {
     const INPUTS: &'static [TensorElementType] = &[FLOAT; 2];
 
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
-        elements(context, output, |[x, dy], out| {
+        piecewise(context, output, |[x, dy], out| {
             arch.dispatch(gelu::Gelu { form: gelu::Form::Gradient(dy), x, out });
         })
     }
@@ -105,21 +105,20 @@ impl Layer for ReluGradient {
     const INPUTS: &'static [TensorElementType] = &[FLOAT; 2];
 
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
-        elements(context, output, |[y, dy], dx| {
+        piecewise(context, output, |[y, dy], dx| {
             arch.dispatch(relu::Gradient { y, dy, dx });
         })
     }
 }
 
 /// Gives `work` pieces of all operands and of the output, which are of one shape.
-fn elements<const N: usize>(
+fn piecewise<const N: usize>(
     context: &ComputeContext,
     output: &[i64],
     work: impl Fn([&[f32]; N], &mut [f32]) + Sync + Send,
 ) -> Result<()> {
-    let inputs = (0..N).map(|i| context.input(i)?.ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
-    let inputs = inputs.iter().map(|input| Ok(input.try_extract_tensor::<f32>()?.1)).collect::<Result<Vec<_>>>()?;
-    let inputs = <[&[f32]; N]>::try_from(inputs).map_err(|_| missing())?;
+    let values = inputs(context)?;
+    let inputs = <[&[f32]; N]>::try_from(elements(&values)?).map_err(|_| missing())?;
     let mut out = context.output(0, output.to_vec())?.ok_or_else(missing)?;
     let (_, out) = out.try_extract_tensor_mut::<f32>()?;
     if inputs.iter().any(|input| input.len() != out.len()) {

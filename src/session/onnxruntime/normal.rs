@@ -1,6 +1,6 @@
 //! The gradient of LayerNormalization, for which the runtime goes half a dozen times through memory.
 
-use super::operators::{Layer, Layers, in_parallel, missing, put};
+use super::operators::{Layer, Layers, elements, in_parallel, inputs, missing, put};
 use crate::graph::{Graph, Made, Name, Node, operands};
 use crate::kernels::normal::Rows;
 use crate::session::Kinds;
@@ -45,11 +45,8 @@ impl Layer for LayerNormalizationGradient {
     const INPUTS: &'static [TensorElementType] = &[TensorElementType::Float32; 4];
 
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
-        let input = |i| context.input(i)?.ok_or_else(missing);
-        let (dy, scale, normal, rate) = (input(0)?, input(1)?, input(2)?, input(3)?);
-        let (_, dy) = dy.try_extract_tensor::<f32>()?;
-        let [(_, scale), (_, normal), (_, rate)] =
-            [scale.try_extract_tensor::<f32>()?, normal.try_extract_tensor()?, rate.try_extract_tensor()?];
+        let values = inputs(context)?;
+        let [dy, scale, normal, rate] = elements(&values)?[..] else { return Err(missing()) };
         let mut dx = context.output(0, output.to_vec())?.ok_or_else(missing)?;
         let (_, dx) = dx.try_extract_tensor_mut::<f32>()?;
         let width = scale.len();

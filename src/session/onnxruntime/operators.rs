@@ -8,7 +8,7 @@ use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
     ShapeInferenceContext,
 };
-use ort::value::{SymbolicDimensions, TensorElementType, ValueType};
+use ort::value::{SymbolicDimensions, TensorElementType, ValueRef, ValueType};
 use ort::{Error, Result};
 use pulp::Arch;
 use std::sync::{Arc, Mutex};
@@ -195,6 +195,16 @@ pub(super) fn images(node: &Node, kinds: &Kinds) -> Option<[[usize; 4]; 2]> {
     let told = node.domain.is_empty() && node.string("auto_pad").is_none_or(|pad| pad == "NOTSET");
     let shapes = [shape(node.input(0)?)?, shape(node.output().ok()?)?];
     told.then_some(shapes)
+}
+
+/// All inputs of a node.
+pub(super) fn inputs<'c>(context: &'c ComputeContext) -> Result<Vec<ValueRef<'c>>> {
+    (0..context.num_inputs()?).map(|i| context.input(i)?.ok_or_else(missing)).collect()
+}
+
+/// The elements of values in float32.
+pub(super) fn elements<'v>(values: &'v [ValueRef]) -> Result<Vec<&'v [f32]>> {
+    values.iter().map(|value| Ok(value.try_extract_tensor::<f32>()?.1)).collect()
 }
 
 /// Does all tasks on the threads of the session.

@@ -1,6 +1,6 @@
 //! MaxPool that tells places as well, which the runtime computes element by element.
 
-use super::operators::{Layer, Layers, images, in_parallel, missing, put};
+use super::operators::{Layer, Layers, elements, images, in_parallel, inputs, missing, put};
 use crate::graph::{Graph, Node};
 use crate::kernels::pool::{MOST, Maxima, Windows};
 use crate::session::Kinds;
@@ -56,8 +56,8 @@ impl Layer for MaxPoolPlaces {
 
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
         let MaxPoolPlaces { windows, planes } = *self;
-        let x = context.input(0)?.ok_or_else(missing)?;
-        let (_, x) = x.try_extract_tensor::<f32>()?;
+        let values = inputs(context)?;
+        let [x] = elements(&values)?[..] else { return Err(missing()) };
         let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
         let mut places = context.output(1, output.to_vec())?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;

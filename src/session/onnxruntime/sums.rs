@@ -1,7 +1,7 @@
 //! Sums over neighbouring axes before the last, such as those that end in gradients of biases: the runtime computes
 //! them at a fraction of the rate of memory.
 
-use super::operators::{Layer, Layers, in_parallel, missing, put};
+use super::operators::{Layer, Layers, elements, in_parallel, inputs, missing, put};
 use crate::graph::{Graph, Name, Node, normalise};
 use crate::kernels::sums::{ROWS, Rows};
 use crate::session::Kinds;
@@ -59,8 +59,8 @@ impl Layer for SumOfRows {
 
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
         let SumOfRows { outer, rows, width } = *self;
-        let x = context.input(0)?.ok_or_else(missing)?;
-        let (_, x) = x.try_extract_tensor::<f32>()?;
+        let values = inputs(context)?;
+        let [x] = elements(&values)?[..] else { return Err(missing()) };
         let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         if x.len() != outer * rows * width || y.len() != outer * width {

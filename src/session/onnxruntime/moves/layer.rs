@@ -2,7 +2,7 @@
 
 use super::pieces::{Factor, Pieces};
 use crate::kernels::moved::{Steps, copy};
-use crate::session::onnxruntime::operators::{Layer, in_parallel, missing};
+use crate::session::onnxruntime::operators::{Layer, elements, in_parallel, inputs, missing};
 use ort::Result;
 use ort::operator::ComputeContext;
 use ort::value::TensorElementType;
@@ -90,10 +90,8 @@ impl Layer for Moved {
 
     fn compute(&self, context: &ComputeContext, output: &[i64], _: Arch) -> Result<()> {
         let Moved { places, size, parts, .. } = self;
-        let values = (0..self.sources.len()).map(|i| context.input(i)?.ok_or_else(missing));
-        let values = values.collect::<Result<Vec<_>>>()?;
-        let sources = values.iter().map(|value| Ok(value.try_extract_tensor::<f32>()?.1));
-        let sources = sources.collect::<Result<Vec<&[f32]>>>()?;
+        let values = inputs(context)?;
+        let sources = elements(&values)?;
         let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         if y.len() != places * size || !sources.iter().map(|source| source.len()).eq(self.sources.iter().copied()) {
