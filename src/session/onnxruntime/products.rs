@@ -17,7 +17,8 @@ const PREFIX: &str = "onnx_unlearn/moved_";
 /// product, to another place; how it moves the others stays.
 pub(super) fn turn(graph: &mut Graph, kinds: &Kinds) {
     let made = Made::new(graph);
-    let mut turned = Turned { made: &made, moved: BTreeMap::new(), nodes: Vec::with_capacity(graph.nodes.len()) };
+    let mut turned =
+        Turned { made: &made, moved: BTreeMap::new(), nodes: Vec::with_capacity(graph.nodes.len()), named: 0 };
     for node in &graph.nodes {
         let moved = transposition(node).and_then(|(source, perm)| {
             let product = made.node(source, "MatMul").filter(|_| made.read_once(source))?;
@@ -53,6 +54,8 @@ struct Turned<'a> {
     /// What is a value with its axes in an order, by both.
     moved: BTreeMap<(Name, Vec<usize>), Name>,
     nodes: Vec<Node>,
+    /// New names so far.
+    named: usize,
 }
 
 impl Turned<'_> {
@@ -87,17 +90,19 @@ impl Turned<'_> {
 
     /// A value with its axes in another order.
     fn moved(&mut self, source: &Name, perm: Vec<usize>) -> Name {
-        let (name, attributes, key) = (self.name(), order(&perm), (source.clone(), perm));
+        let key = (source.clone(), perm);
         if let Some(known) = self.moved.get(&key) {
             return known.clone();
         }
-        self.push("Transpose", "", vec![source.clone()], name.clone(), attributes);
+        let name = self.name();
+        self.push("Transpose", "", vec![source.clone()], name.clone(), order(&key.1));
         self.moved.insert(key, name.clone());
         name
     }
 
-    fn name(&self) -> Name {
-        format!("{PREFIX}{}", self.nodes.len()).into()
+    fn name(&mut self) -> Name {
+        self.named += 1;
+        format!("{PREFIX}{}", self.named).into()
     }
 
     fn push(&mut self, op: &str, domain: &str, inputs: Vec<Name>, output: Name, attributes: Vec<AttributeProto>) {
