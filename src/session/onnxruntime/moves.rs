@@ -24,7 +24,8 @@ pub(super) fn merged(graph: &mut Graph, kinds: &Kinds) -> Layers<Moved> {
         match own {
             Some(own) => {
                 for (output, (sources, layer)) in own {
-                    let mut node = Node { outputs: vec![Some(output.clone())], ..node.clone() };
+                    // One name would be that of several nodes.
+                    let mut node = Node { name: String::new(), outputs: vec![Some(output.clone())], ..node.clone() };
                     layers.place(&mut node, sources, &kinds[output].1, layer);
                     nodes.push(node);
                 }
@@ -172,7 +173,7 @@ mod tests {
             let [inputs, outputs] = [inputs, outputs].map(|names| names.iter().map(name).collect::<Vec<_>>());
             let kinds = outputs.iter().flatten().map(|name| (name.clone(), (DType::F32, shape.to_vec())));
             self.kinds.extend(kinds);
-            let (op, name, domain) = (op.into(), String::new(), String::new());
+            let (op, name, domain) = (op.into(), format!("node {}", self.graph.nodes.len()), String::new());
             self.graph.nodes.push(Node { name, domain, op, inputs, outputs, attributes });
         }
 
