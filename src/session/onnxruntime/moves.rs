@@ -5,6 +5,7 @@ mod layer;
 mod pieces;
 
 use super::operators::Layers;
+use super::seen::reshapes;
 use crate::graph::{Graph, Name, Node, normalise, taken};
 use crate::session::Kinds;
 use crate::tensor::{DType, Tensor};
@@ -82,7 +83,7 @@ impl Moves {
         let known = operands.iter().zip(whole()).map(|(name, whole)| self.moved.get(*name).cloned().unwrap_or(whole));
         [known.collect::<Vec<_>>(), whole().collect()].into_iter().find_map(|operands| {
             let before = operands.iter().map(|(_, moves)| *moves).max()?;
-            let moves = before + usize::from(!node.reshapes() && node.op != "Identity");
+            let moves = before + usize::from(!reshapes(node));
             let operands: Vec<Pieces> = operands.into_iter().map(|(pieces, _)| pieces).collect();
             let given = given(node, &operands, shapes[0], kinds, constants)?;
             Some(given.into_iter().map(|pieces| (pieces, moves)).collect())
@@ -110,8 +111,7 @@ fn given(
     let to = shape(node.output().ok()?, kinds)?;
     let pieces = operands.first()?;
     let given = match (&*node.domain, &*node.op) {
-        _ if node.reshapes() => pieces.reshaped(to)?,
-        ("", "Identity") => pieces.clone(),
+        _ if reshapes(node) => pieces.reshaped(to)?,
         ("", "Transpose") => pieces.transposed(&node.order(from.len())),
         ("", "Slice") => {
             let known = |name: &Name| integers(name).ok_or_else(|| node.bad("input"));

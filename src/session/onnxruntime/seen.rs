@@ -43,7 +43,7 @@ pub(super) fn through(graph: &mut Graph, kinds: &Kinds) -> Vec<Seen> {
 }
 
 /// Whether a node gives its operand another shape and nothing else.
-fn reshapes(node: &Node) -> bool {
+pub(super) fn reshapes(node: &Node) -> bool {
     node.reshapes() || (node.domain.is_empty() && node.op == "Identity")
 }
 

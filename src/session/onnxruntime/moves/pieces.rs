@@ -209,28 +209,27 @@ mod tests {
         ArrayD::from_shape_vec(IxDyn(shape), elements).unwrap()
     }
 
-    /// A random number below a bound from a sequence of them.
-    fn below(seed: &mut u64, bound: usize) -> usize {
-        *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (*seed >> 33) as usize % bound
+    /// A random number below a bound.
+    fn below(drawn: &mut impl Iterator<Item = usize>, bound: usize) -> usize {
+        drawn.next().unwrap_or_default() % bound
     }
 
     /// A value, what it is made of, and its elements.
     type Value = (Option<Pieces>, ArrayD<usize>);
 
-    fn step(seed: &mut u64, (pieces, array): Value, others: &[Value]) -> Value {
+    fn step(drawn: &mut impl Iterator<Item = usize>, (pieces, array): Value, others: &[Value]) -> Value {
         let (rank, shape) = (array.ndim(), array.shape().to_vec());
-        let axis = below(seed, rank);
-        match below(seed, 5) {
+        let axis = below(drawn, rank);
+        match below(drawn, 5) {
             0 => {
                 let mut perm: Vec<usize> = (0..rank).collect();
-                (1..rank).for_each(|i| perm.swap(i, below(seed, i + 1)));
+                (1..rank).for_each(|i| perm.swap(i, below(drawn, i + 1)));
                 (pieces.map(|p| p.transposed(&perm)), array.permuted_axes(perm))
             }
             1 => {
-                let step = 1 + below(seed, 2);
-                let first = below(seed, shape[axis]);
-                let count = 1 + below(seed, (shape[axis] - first).div_ceil(step));
+                let step = 1 + below(drawn, 2);
+                let first = below(drawn, shape[axis]);
+                let count = 1 + below(drawn, (shape[axis] - first).div_ceil(step));
                 let taken = Slice::new(first as isize, Some((first + (count - 1) * step + 1) as isize), step as isize);
                 let array = array.slice_axis(Axis(axis), taken).to_owned();
                 (pieces.and_then(|p| p.taken(axis, first, step, count)), array)
@@ -238,7 +237,7 @@ mod tests {
             2 => {
                 // Two neighbours as one axis, or an axis as two.
                 let mut to = shape.clone();
-                match (below(seed, 2), (2..=shape[axis]).find(|&by| shape[axis].is_multiple_of(by))) {
+                match (below(drawn, 2), (2..=shape[axis]).find(|&by| shape[axis].is_multiple_of(by))) {
                     (0, Some(by)) => drop(to.splice(axis..=axis, [shape[axis] / by, by])),
                     _ if axis + 1 < rank => drop(to.splice(axis..axis + 2, [shape[axis] * shape[axis + 1]])),
                     _ => to.push(1),
@@ -248,7 +247,7 @@ mod tests {
             }
             3 => {
                 // Around, as a roll does.
-                let middle = below(seed, shape[axis]);
+                let middle = below(drawn, shape[axis]);
                 let part = |first, end: usize| {
                     let own = pieces.as_ref().and_then(|p| p.taken(axis, first, 1, end - first));
                     (own, array.slice_axis(Axis(axis), Slice::from(first..end)))
@@ -273,9 +272,9 @@ mod tests {
 
         /// What is known of a value after some moves is right.
         #[test]
-        fn pieces_are_the_value(seed in any::<u64>(), steps in 1usize..8) {
-            let mut seed = seed;
-            let shape: Vec<usize> = (0..3).map(|_| [1, 2, 4, 6, 12][below(&mut seed, 5)]).collect();
+        fn pieces_are_the_value(drawn in prop::collection::vec(any::<usize>(), 80), steps in 1usize..8) {
+            let mut drawn = drawn.into_iter();
+            let shape: Vec<usize> = (0..3).map(|_| [1, 2, 4, 6, 12][below(&mut drawn, 5)]).collect();
             let size = shape.iter().product::<usize>();
             let others: Vec<Value> = ["a", "b"].iter().enumerate().map(|(number, &name)| {
                 let array = ArrayD::from_shape_vec(IxDyn(&shape), (number * size..(number + 1) * size).collect());
@@ -283,7 +282,7 @@ mod tests {
             }).collect();
             let mut value = others[0].clone();
             for _ in 0..steps {
-                value = step(&mut seed, value, &others);
+                value = step(&mut drawn, value, &others);
             }
             let (Some(pieces), array) = value else { return Ok(()) };
             let numbers: Vec<usize> =
