@@ -5,25 +5,16 @@ use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The nodes of a graph by their first outputs, how often values are read, and its constants.
+/// The nodes of a graph by their first outputs, and its constants.
 pub(crate) struct Made<'a> {
     nodes: BTreeMap<&'a Name, &'a Node>,
-    readers: BTreeMap<&'a Name, usize>,
     pub constants: &'a BTreeMap<Name, Arc<Tensor>>,
 }
 
 impl<'a> Made<'a> {
     pub fn new(graph: &'a Graph) -> Self {
         let nodes = graph.nodes.iter().filter_map(|node| Some((node.output().ok()?, node)));
-        let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs);
-        let mut readers = BTreeMap::new();
-        read.for_each(|name| *readers.entry(name).or_default() += 1);
-        Made { nodes: nodes.collect(), readers, constants: &graph.constants }
-    }
-
-    /// Whether a value has one reader alone.
-    pub fn read_once(&self, name: &Name) -> bool {
-        self.readers.get(name) == Some(&1)
+        Made { nodes: nodes.collect(), constants: &graph.constants }
     }
 
     /// The node that made a value, where it is of this operator.

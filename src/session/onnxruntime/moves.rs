@@ -122,7 +122,7 @@ fn given(
         ("", "Gather") => {
             let axis = node.axis("axis", 0, from.len()).ok()?;
             let [index] = integers(node.input(1)?)?[..] else { return None };
-            pieces.picked(axis, normalise(index, from[axis])?)?.reshaped(to)?
+            pieces.taken(axis, normalise(index, from[axis])?, 1, 1)?.reshaped(to)?
         }
         ("", "Concat") => Pieces::joined(operands, node.axis("axis", 0, from.len()).ok()?)?,
         ("", "Split") => {

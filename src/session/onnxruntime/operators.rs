@@ -124,9 +124,7 @@ impl<T: Layer> Layers<T> {
         node.attributes = vec![attribute(LAYER, self.0.len() as i64)];
         self.0.push((shape.iter().map(|&d| d as i64).collect(), Arc::new(layer)));
     }
-}
 
-impl<T> Layers<T> {
     fn get(&self, index: i64) -> Result<&(Vec<i64>, Arc<T>)> {
         usize::try_from(index).ok().and_then(|index| self.0.get(index)).ok_or_else(missing)
     }

@@ -67,13 +67,6 @@ impl Pieces {
         Some(Pieces { sources: self.sources.clone(), parts })
     }
 
-    /// One place of an axis, which is no axis of the result.
-    pub fn picked(&self, axis: usize, place: usize) -> Option<Pieces> {
-        let mut picked = self.taken(axis, place, 1, 1)?;
-        picked.parts.iter_mut().for_each(|part| drop(part.axes.remove(axis)));
-        Some(picked)
-    }
-
     /// Values one after the other along an axis.
     pub fn joined(values: &[Pieces], axis: usize) -> Option<Pieces> {
         let (mut sources, mut parts, mut base) = (vec![], vec![], 0);
