@@ -19,8 +19,7 @@ use std::collections::BTreeMap;
 /// A value that a contraction reads, wherever it lies.
 #[derive(Clone, Debug)]
 pub enum Value<'a> {
-    /// Shape and elements, row-major.
-    Single(Vec<usize>, &'a [f32]),
+    Single(ArrayViewD<'a, f32>),
     Tensor(&'a Tensor),
 }
 
@@ -33,13 +32,20 @@ impl<'a> From<&'a Tensor> for Value<'a> {
 impl<'a> From<&'a Output<'_>> for Value<'a> {
     fn from(output: &'a Output<'_>) -> Self {
         match output {
-            Output::Single(view) => Value::Single(view.shape().to_vec(), view.as_slice().unwrap_or_default()),
+            Output::Single(view) => Value::Single(view.view()),
             Output::Tensor(tensor) => Value::Tensor(tensor),
         }
     }
 }
 
 impl Value<'_> {
+    fn borrowed(&self) -> Value<'_> {
+        match self {
+            Value::Single(view) => Value::Single(view.view()),
+            Value::Tensor(tensor) => Value::Tensor(tensor),
+        }
+    }
+
     fn dtype(&self) -> DType {
         match self {
             Value::Single(..) => DType::F32,
@@ -77,18 +83,14 @@ macro_rules! real {
             }
             fn view<'a>(value: &Value<'a>) -> Option<ArrayViewD<'a, Self>> {
                 match value {
-                    Value::Single(shape, elements) => $single(shape, elements),
+                    Value::Single(view) => $single(view),
                     Value::Tensor(tensor) => tensor.array().map(|a| a.view()),
                 }
             }
         }
     )*};
 }
-real!(f32: single, f64: |_, _| None);
-
-fn single<'a>(shape: &[usize], elements: &'a [f32]) -> Option<ArrayViewD<'a, f32>> {
-    ArrayViewD::from_shape(shape, elements).ok()
-}
+real!(f32: |view: &ArrayViewD<'a, f32>| Some(view.clone()), f64: |_| None);
 
 /// Adds to `total` (row-major, in the weight's own shape) what one batch contributes: the sum over the
 /// samples of the power of the sample's gradient. Without a sample axis the batch counts as one sample.
@@ -102,33 +104,51 @@ pub fn accumulate(
     power: Power,
     total: &mut [f64],
 ) -> Result<(), ImportanceError> {
-    let operands = || weight.uses.iter().flat_map(|u| u.contraction.operands());
-    let double = operands().any(|o| values.get(&*o.name).is_some_and(|v| v.dtype() == DType::F64));
+    let operands = weight.uses.iter().flat_map(|u| u.contraction.operands());
+    let operands = operands.filter_map(|o| Some((&*o.name, values.get(&*o.name)?.borrowed())));
+    let operands: Values = operands.collect();
+    let double = operands.values().any(|value| value.dtype() == DType::F64);
     let dtype = if double { DType::F64 } else { DType::F32 };
     // Half precision, or a parameter that is used in two types.
-    let widened = operands().filter_map(|o| Some((&*o.name, widen(values.get(&*o.name)?, dtype)?)));
-    let widened: BTreeMap<&str, Tensor> = widened.collect();
-    let mut own = Values::new();
-    for operand in operands() {
-        let value = widened.get(&*operand.name).map(Value::from);
-        if let Some(value) = value.or_else(|| values.get(&*operand.name).cloned()) {
-            own.insert(&operand.name, value);
-        }
+    let widened = changed(&operands, |value| widen(value, dtype));
+    let operands = over(&operands, &widened);
+    if !double && fused::accumulate(Arch::new(), weight, batch, &operands, power, total)? {
+        return Ok(());
     }
+    let straight = changed(&operands, straighten);
+    let operands = over(&operands, &straight);
     match double {
-        true => accumulate_as::<f64>(weight, batch, &own, power, total),
-        false if fused::accumulate(Arch::new(), weight, batch, &own, power, total)? => Ok(()),
-        false => accumulate_as::<f32>(weight, batch, &own, power, total),
+        true => accumulate_as::<f64>(weight, batch, &operands, power, total),
+        false => accumulate_as::<f32>(weight, batch, &operands, power, total),
     }
 }
 
-/// A floating-point value in another type; none where it has that type.
+/// Those values of which a change makes others.
+fn changed<'a>(values: &Values<'a>, change: impl Fn(&Value) -> Option<Tensor>) -> BTreeMap<&'a str, Tensor> {
+    values.iter().filter_map(|(&name, value)| Some((name, change(value)?))).collect()
+}
+
+/// The values, others in the place of some.
+fn over<'a>(values: &'a Values, others: &'a BTreeMap<&str, Tensor>) -> Values<'a> {
+    let value = |(&name, value): (&&'a str, &'a Value)| (name, others.get(name).map_or(value.borrowed(), Value::from));
+    values.iter().map(value).collect()
+}
+
+/// Images that have their channels last in memory, row-major; none where they are.
+fn straighten(value: &Value) -> Option<Tensor> {
+    match value {
+        Value::Single(view) if !view.is_standard_layout() => Some(Tensor::F32(view.as_standard_layout().into_owned())),
+        _ => None,
+    }
+}
+
+/// A floating-point value in another type, row-major; none where it has that type.
 fn widen(value: &Value, to: DType) -> Option<Tensor> {
     if value.dtype() == to {
         return None;
     }
     let array = match value {
-        Value::Single(shape, elements) => single(shape, elements)?.mapv(f64::from),
+        Value::Single(view) => view.as_standard_layout().mapv(f64::from),
         Value::Tensor(tensor) => tensor.to_f64()?,
     };
     Some(if to == DType::F64 { Tensor::F64(array) } else { Tensor::F32(array.mapv(|x| x as f32)) })

@@ -63,7 +63,8 @@ pub(super) fn accumulate(
         Contraction::Conv { x, dy, geometry } => {
             let (images, grads) = (get::<f32>(values, x)?, get::<f32>(values, dy)?);
             let order = (0..samples).flat_map(|sample| Part { sample, batch }.indices(x)).collect();
-            let convolution = Convolution::new(images, grads, order, samples, geometry, arch);
+            let made = Convolution::new(images, grads, order, samples, geometry, arch);
+            let Some(convolution) = made else { return Ok(false) };
             match Tiles::new(&convolution, arch).filter(|_| !apart) {
                 Some(tiles) => Fused::new(&convolution, power, arch).add_tiles(&tiles, total),
                 None if convolution.by_channel() => convolution.add_by_channel(power, total),
@@ -282,6 +283,7 @@ pub(super) fn cut(columns: usize, lanes: usize, group: usize) -> impl Iterator<I
 mod tests {
     use super::*;
     use crate::autograd::{ConvGeometry, Operand};
+    use crate::importance::contract::Value;
     use crate::kernels::{all, numbers as between};
     use crate::specialise::samples::SampleAxis;
     use crate::tensor::Tensor;
@@ -300,21 +302,36 @@ mod tests {
         Operand { name: name.into(), shape, samples: Some(SampleAxis { axis: 0, outer: 1, inner: 1 }) }
     }
 
-    /// All vectors give the same.
+    /// The same images, with their channels last in memory.
+    fn last(mut images: ndarray::ArrayD<f32>) -> ndarray::ArrayD<f32> {
+        let axes = images.ndim();
+        (1..axes - 1).for_each(|axis| images.swap_axes(axis, axis + 1));
+        let mut images = images.as_standard_layout().into_owned();
+        (1..axes - 1).rev().for_each(|axis| images.swap_axes(axis, axis + 1));
+        images
+    }
+
+    /// All vectors give the same, and so do images with their channels last.
     fn same(shape: Vec<usize>, contraction: Contraction, batch: usize) {
         let [a, b] = contraction.operands()[..] else { return };
         let (a, b) = ((a.name.clone(), numbers(&a.shape, 1)), (b.name.clone(), numbers(&b.shape, 2)));
         let values: Values = [(&*a.0, (&a.1).into()), (&*b.0, (&b.1).into())].into();
+        let images = matches!(contraction, Contraction::Conv { .. });
         let weight = Weight { name: "w".into(), shape, uses: vec![Use { contraction, views: vec![] }] };
-        let sums = |arch| {
+        let sums = |values: &Values, arch| {
             let mut total = vec![0.0; weight.shape.iter().product()];
-            let did = accumulate(arch, &weight, batch, &values, Power::Absolute, &mut total);
+            let did = accumulate(arch, &weight, batch, values, Power::Absolute, &mut total);
             assert!(did.is_ok_and(|did| did));
             total
         };
-        let all: Vec<Vec<f64>> = all().into_iter().map(sums).collect();
-        assert!(all[0].iter().any(|&sum| sum > 0.0));
-        all.iter().for_each(|sums| assert_eq!(*sums, all[0]));
+        let found: Vec<Vec<f64>> = all().into_iter().map(|arch| sums(&values, arch)).collect();
+        assert!(found[0].iter().any(|&sum| sum > 0.0));
+        found.iter().for_each(|sums| assert_eq!(*sums, found[0]));
+        if images {
+            let [x, dy] = [&a.1, &b.1].map(|tensor| last(tensor.array::<f32>().unwrap().clone()));
+            let values: Values = [(&*a.0, Value::Single(x.view())), (&*b.0, Value::Single(dy.view()))].into();
+            assert_eq!(sums(&values, Arch::new()), found[0]);
+        }
     }
 
     /// Of samples that are told apart, even one alone, what no tap brings together stays at exactly zero.
@@ -372,15 +389,24 @@ mod tests {
             let view = |shape, values| ndarray::ArrayView::from_shape(ndarray::IxDyn(shape), values).unwrap();
             for arch in all() {
                 let order = (0..images).collect();
-                let convolution = Convolution::new(view(&x_shape, &x), view(&dy_shape, &dy), order, 1, &geometry, arch);
-                let Some(tiles) = Tiles::new(&convolution, arch) else { continue };
-                let sums = |by_tiles: bool| {
+                let [first, second] = [view(&x_shape, &x), view(&dy_shape, &dy)];
+                let convolution = Convolution::new(first, second, order, 1, &geometry, arch).unwrap();
+                if Tiles::new(&convolution, arch).is_none() {
+                    continue;
+                }
+                let sums = |convolution: &Convolution, by_tiles: bool| {
                     let mut total = vec![0.0; outputs * channels * 9];
-                    let fused = Fused::new(&convolution, Power::Absolute, arch);
+                    let fused = Fused::new(convolution, Power::Absolute, arch);
+                    let tiles = Tiles::new(convolution, arch).unwrap();
                     if by_tiles { fused.add_tiles(&tiles, &mut total) } else { fused.add(&mut total) }
                     total
                 };
-                let (found, expected) = (sums(true), sums(false));
+                let (found, expected) = (sums(&convolution, true), sums(&convolution, false));
+                let moved = [view(&x_shape, &x), view(&dy_shape, &dy)].map(|images| last(images.to_owned()));
+                let [x, dy] = moved.each_ref().map(|images| images.view());
+                let order = (0..images).collect();
+                let convolution = Convolution::new(x, dy, order, 1, &geometry, arch).unwrap();
+                prop_assert_eq!(&sums(&convolution, true), &found);
                 let largest = expected.iter().fold(0.0, |max: f64, &sum| max.max(sum));
                 for (found, expected) in found.iter().zip(&expected) {
                     prop_assert!((found - expected).abs() <= 1e-5 * largest, "{found}, expected {expected} of {largest}");

@@ -14,6 +14,7 @@ mod merge;
 mod outputs;
 mod panels;
 mod pass;
+mod pixels;
 mod profile;
 mod settings;
 mod shard;

@@ -36,6 +36,31 @@ pub(super) fn of_planes(planes: &[&[f32]], length: usize, places: &[usize], widt
     }
 }
 
+/// Some channels of an image that has so many of them side by side: `out[place][column]`. Lines of `length` go to where
+/// `places` says.
+pub(super) fn of_places(
+    image: &[f32],
+    all: usize,
+    channels: &[usize],
+    length: usize,
+    places: &[usize],
+    width: usize,
+    out: &mut [f32],
+) {
+    let first = channels.first().copied().unwrap_or(0);
+    let neighbours = channels.iter().enumerate().all(|(i, &channel)| channel == first + i);
+    for (line, &place) in image.chunks_exact(length * all).zip(places) {
+        let out = out[place * width..][..length * width].chunks_exact_mut(width);
+        for (seen, out) in line.chunks_exact(all).zip(out) {
+            if neighbours {
+                out[..channels.len()].copy_from_slice(&seen[first..][..channels.len()]);
+            } else {
+                out.iter_mut().zip(channels).for_each(|(out, &channel)| *out = seen[channel]);
+            }
+        }
+    }
+}
+
 /// How a convolution sees an image that was padded.
 pub(super) struct Padded {
     /// Padded sizes of the spatial axes.

@@ -4,7 +4,8 @@ use super::ImportanceError;
 use super::contract::{Part, Real, Values, get};
 use super::fused::{Source, cut};
 use super::kernel::{Channels, Walk, lines};
-use super::panels::{Padded, of_columns, of_planes, of_rows};
+use super::panels::{Padded, of_columns, of_rows};
+use super::pixels::Pixels;
 use crate::autograd::{ConvGeometry, Operand, Power};
 use crate::kernels::registers::sizes;
 use ndarray::ArrayViewD;
@@ -141,8 +142,8 @@ impl Source for Product<'_> {
 
 /// The weight gradient of a convolution: gradients of outputs on the left, images on the right.
 pub(super) struct Convolution<'a> {
-    x: &'a [f32],
-    dy: &'a [f32],
+    x: Pixels<'a>,
+    dy: Pixels<'a>,
     /// Images, sample after sample.
     order: Vec<usize>,
     samples: usize,
@@ -154,8 +155,7 @@ pub(super) struct Convolution<'a> {
     /// Spatial sizes of the input and of the output.
     pub image: Vec<usize>,
     pub result: Vec<usize>,
-    /// Elements of a channel of the input and of the output, and of a line of the input.
-    plane: usize,
+    /// Elements of a channel of the output, and of a line of the input.
     positions: usize,
     line: usize,
     /// How the padded image is walked.
@@ -165,6 +165,7 @@ pub(super) struct Convolution<'a> {
 }
 
 impl<'a> Convolution<'a> {
+    /// None where the operands lie in memory in another way.
     pub fn new(
         x: ArrayViewD<'a, f32>,
         dy: ArrayViewD<'a, f32>,
@@ -172,13 +173,11 @@ impl<'a> Convolution<'a> {
         samples: usize,
         geometry: &'a ConvGeometry,
         arch: Arch,
-    ) -> Self {
+    ) -> Option<Self> {
         let (input, output) = (&x.shape()[2..], &dy.shape()[2..]);
         let padded = Padded::new(geometry, input, output);
         let positions = output.iter().product();
         let mut made = Convolution {
-            x: x.to_slice().unwrap_or_default(),
-            dy: dy.to_slice().unwrap_or_default(),
             order,
             samples,
             geometry,
@@ -187,16 +186,17 @@ impl<'a> Convolution<'a> {
             outputs: dy.shape()[1] / geometry.group,
             image: input.to_vec(),
             result: output.to_vec(),
-            plane: input.iter().product(),
             positions,
             line: input.last().copied().unwrap_or(1),
             walk: padded.walk.clone(),
             padded,
+            x: Pixels::new(x)?,
+            dy: Pixels::new(dy)?,
         };
         if made.unrolled() {
             made.walk = Walk { lines: lines(0, positions, 1).collect(), step: 1, taps: vec![0] };
         }
-        made
+        Some(made)
     }
 
     /// Whether each tap of each channel has a column of its own: where few channels would leave a panel empty.
@@ -210,23 +210,22 @@ impl<'a> Convolution<'a> {
         self.channels == 1 && self.geometry.group > 1
     }
 
-    pub fn input(&self, image: usize, channel: usize) -> &[f32] {
-        let channels = self.channels * self.geometry.group;
-        &self.x[(self.order[image] * channels + channel) * self.plane..][..self.plane]
+    /// Packs outputs of the gradient of an image; lines of `length` go to where `starts` says.
+    pub fn pack_gradient(
+        &self,
+        image: usize,
+        outputs: &[usize],
+        length: usize,
+        starts: &[usize],
+        width: usize,
+        out: &mut [f32],
+    ) {
+        self.dy.pack(self.order[image], outputs, length, starts, width, out);
     }
 
-    pub fn gradient(&self, image: usize, channel: usize) -> &[f32] {
-        let channels = self.outputs * self.geometry.group;
-        &self.dy[(self.order[image] * channels + channel) * self.positions..][..self.positions]
-    }
-
-    fn pack_gradients(&self, image: usize, channels: Range<usize>, width: usize, out: &mut [f32]) {
-        let planes: Vec<&[f32]> = channels.map(|channel| self.gradient(image, channel)).collect();
-        of_planes(&planes, self.positions, &[0], width, out);
-    }
-
-    fn pack_padded(&self, planes: &[&[f32]], width: usize, out: &mut [f32]) {
-        of_planes(planes, self.line, &self.padded.places, width, out);
+    /// Packs channels of an image, whose lines go to where `starts` says.
+    pub fn pack_input(&self, image: usize, channels: &[usize], starts: &[usize], width: usize, out: &mut [f32]) {
+        self.x.pack(self.order[image], channels, self.line, starts, width, out);
     }
 
     /// Adds to `total`, `[channels, taps]`, what each channel contributes.
@@ -248,14 +247,15 @@ impl<'a> Convolution<'a> {
         panels.par_iter().zip(totals).for_each(|(panel, total)| {
             let width = if panel.wide { 2 * lanes } else { lanes };
             let (size, place) = (self.positions * width, self.padded.len() * width);
+            let outputs: Vec<usize> = panel.columns.clone().collect();
+            let inputs: Vec<usize> = outputs.iter().map(|output| output / self.outputs).collect();
             let (mut dy, mut x) = (vec![0.0; images * size], vec![0.0; images * place]);
             let mut sums = vec![0.0; taps * width];
             for first in (0..self.order.len()).step_by(images) {
                 let packed = dy.chunks_exact_mut(size).zip(x.chunks_exact_mut(place));
                 for (image, (dy, x)) in (first..first + images).zip(packed) {
-                    self.pack_gradients(image, panel.columns.clone(), width, dy);
-                    let input = |channel: usize| self.input(image, channel / self.outputs);
-                    self.pack_padded(&panel.columns.clone().map(input).collect::<Vec<_>>(), width, x);
+                    self.pack_gradient(image, &outputs, self.positions, &[0], width, dy);
+                    self.pack_input(image, &inputs, &self.padded.places, width, x);
                 }
                 let (dy, x) = (dy.chunks_exact(size).collect::<Vec<_>>(), x.chunks_exact(place).collect::<Vec<_>>());
                 let (walk, wide, sums) = (&self.walk, panel.wide, &mut sums[..]);
@@ -293,21 +293,21 @@ impl Source for Convolution<'_> {
         &self.walk
     }
     fn pack_left(&self, image: usize, group: usize, columns: Range<usize>, width: usize, out: &mut [f32]) {
-        let first = group * self.outputs;
-        self.pack_gradients(image, first + columns.start..first + columns.end, width, out);
+        let outputs: Vec<usize> = columns.map(|output| group * self.outputs + output).collect();
+        self.pack_gradient(image, &outputs, self.positions, &[0], width, out);
     }
     fn pack_right(&self, image: usize, group: usize, columns: Range<usize>, width: usize, out: &mut [f32]) {
         let first = group * self.channels;
         if !self.unrolled() {
-            let planes: Vec<&[f32]> = columns.map(|channel| self.input(image, first + channel)).collect();
-            return self.pack_padded(&planes, width, out);
+            let channels: Vec<usize> = columns.map(|channel| first + channel).collect();
+            return self.pack_input(image, &channels, &self.padded.places, width, out);
         }
         let taps = &self.padded.walk.taps;
         let channels = columns.start / taps.len()..columns.end.div_ceil(taps.len());
         let size = self.padded.len();
         let mut planes = vec![0.0; channels.len() * size];
         for (channel, plane) in channels.clone().zip(planes.chunks_exact_mut(size)) {
-            self.pack_padded(&[self.input(image, first + channel)], 1, plane);
+            self.pack_input(image, &[first + channel], &self.padded.places, 1, plane);
         }
         let column =
             |column: usize| &planes[(column / taps.len() - channels.start) * size + taps[column % taps.len()]..];

@@ -6,7 +6,6 @@
 
 use super::fused::{Panel, Source, Step};
 use super::held::{put_back, zeros};
-use super::panels::of_planes;
 use super::source::Convolution;
 use crate::kernels::registers::{multiply, sizes};
 use crate::kernels::winograd::{FourGradient, FourInput, FourTaps, TAPS, Transform};
@@ -81,8 +80,8 @@ impl<'a> Tiles<'a> {
                 if columns.len() < lanes {
                     planes.fill(0.0);
                 }
-                let seen: Vec<&[f32]> = columns.map(|channel| self.convolution.gradient(image, channel)).collect();
-                of_planes(&seen, length, &lines, lanes, &mut planes);
+                let outputs: Vec<usize> = columns.collect();
+                self.convolution.pack_gradient(image, &outputs, length, &lines, lanes, &mut planes);
                 let (place, first) = (vectors * self.len() * lanes, vector * self.len() * lanes);
                 self.arch.dispatch(Squares {
                     planes: &planes,
@@ -117,11 +116,11 @@ impl<'a> Tiles<'a> {
         let mut rights = zeros(at_once.min(step.images.len()) * size);
         let mut products = zeros(AT_ONCE * self.left() * PLACES * width);
         let of_image = self.size();
+        let channels: Vec<usize> = panel.columns.clone().collect();
         let all: Vec<usize> = step.images.clone().collect();
         for chunk in all.chunks(at_once) {
             for (&image, out) in chunk.iter().zip(rights.chunks_exact_mut(size)) {
-                let seen: Vec<&[f32]> = panel.columns.clone().map(|c| convolution.input(image, c)).collect();
-                of_planes(&seen, length, &lines, width, &mut planes);
+                convolution.pack_input(image, &channels, &lines, width, &mut planes);
                 self.arch.dispatch(Squares {
                     planes: &planes,
                     width: across,

@@ -1,8 +1,8 @@
 //! Convolutions of images with constant kernels of 3×3 taps, by [Winograd's method](super::winograd), in single precision.
 //!
-//! Tiles, which overlap by two, are transformed and multiplied with the transformed kernel: for each place of a tile a
-//! product of matrices, `[outputs, channels] · [channels, tiles]`. Tiles lie side by side in vectors, and as many are in the
-//! works at a time as stay in the cache.
+//! Images have their channels last, so that a vector holds neighbouring channels of one place. Tiles, which overlap by two,
+//! are transformed and multiplied with the transformed kernel: for each place of a tile a product of matrices,
+//! `[tiles, channels] · [channels, outputs]`, of as many tiles at a time as stay in the cache.
 
 mod shape;
 
@@ -13,32 +13,45 @@ use super::winograd::{Filter, Four, Transform, Two};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
-/// Bytes of transformed tiles and products that a cache of the second level is taken to hold.
-const CACHED: usize = 1 << 20;
+/// Bytes of transformed tiles and products that are in the works at a time: part of a cache of the second level.
+const CACHED: usize = 1 << 19;
+/// Tiles in the works at a time, at least, in rows of registers: they share what is read of the kernel.
+const FEWEST: usize = 2;
 /// Channels that are added up in one register; longer sums are made of such pieces, which keeps rounding small.
 const PIECE: usize = 64;
 
 /// Memory for what is in the works.
 #[derive(Default)]
 pub(crate) struct Work {
-    padded: Vec<f32>,
-    tile: Vec<f32>,
+    zeros: Vec<f32>,
     inputs: Vec<f32>,
     products: Vec<f32>,
 }
 
-/// Computes some outputs of some images.
+/// What is left of the results; the others are zero.
+#[derive(Clone, Copy)]
+pub(crate) enum Left<'a> {
+    All,
+    Positive,
+    /// Those where this, which lies as they do, is positive.
+    Where(&'a [f32]),
+}
+
+/// Computes some rows of tiles of some images.
 pub(crate) struct Images<'a> {
     pub shape: Shape,
-    /// They begin where a panel of the kernel does.
-    pub outputs: Range<usize>,
-    /// `[images, channels, height, width]`
+    /// Rows of tiles, of all images one after the other.
+    pub rows: Range<usize>,
+    /// `[images, height, width, channels]`, of all images.
     pub x: &'a [f32],
     /// What [`transformed`] made.
     pub kernel: &'a [f32],
     /// One number for each output of the shape, or none at all.
     pub bias: &'a [f32],
-    /// `[images, outputs, height, width]`
+    /// What is added to the results, as they lie.
+    pub added: Option<&'a [f32]>,
+    pub left: Left<'a>,
+    /// `[images, height, width, outputs]`, of the rows alone.
     pub y: &'a mut [f32],
     pub work: &'a mut Work,
 }
@@ -57,233 +70,240 @@ impl WithSimd for Images<'_> {
     }
 }
 
-/// Tiles of one row of tiles of an image, from `first` on; they lie from column `at` on.
-struct Piece {
-    image: usize,
-    row: usize,
-    first: usize,
-    count: usize,
-    at: usize,
-}
-
-/// How what is in the works is laid out.
+/// How what is in the works is laid out, `[place, tile, channel]` and `[place, tile, output]`.
 #[derive(Clone, Copy)]
 struct Layout {
-    /// Tiles side by side in a panel.
-    lanes: usize,
-    /// Elements of a place of a panel, and of a place of all panels: the latter not a multiple of the cache's period.
+    /// Elements of a tile at a place, whole vectors.
     input: usize,
-    inputs: usize,
     product: usize,
+    /// Elements of a place of all tiles: not a multiple of the cache's period.
+    inputs: usize,
     products: usize,
+}
+
+/// Where a tile lies.
+struct Tile {
+    image: usize,
+    row: usize,
+    column: usize,
 }
 
 impl Images<'_> {
     #[inline(always)]
     fn run<S: Simd, F: Filter<OUT, TILE>, const OUT: usize, const TILE: usize, const R: usize>(mut self, simd: S) {
         let places = TILE * TILE;
-        let shape = self.shape;
-        let lanes = 2 * S::F32_LANES;
-        let (input, product) = (shape.channels * lanes, self.outputs.len().next_multiple_of(R) * lanes);
-        let at_once = if places * (input + product) * size_of::<f32>() > CACHED { 2 } else { 1 };
-        let apart = 3 * lanes;
-        let (inputs, products) = (at_once * input + apart, at_once * product + apart);
-        let layout = Layout { lanes, input, inputs, product, products };
-        let [down, across] = shape.tiles();
-        let images = self.x.len() / (shape.channels * shape.input[0] * shape.input[1]).max(1);
-        let tiles = images * down * across;
+        let [input, product] = [self.shape.channels, self.shape.outputs].map(|n| n.next_multiple_of(S::F32_LANES));
+        let fit = CACHED / (places * (input + product) * size_of::<f32>());
+        let across = self.shape.tiles()[1];
+        let tiles = self.rows.start * across..self.rows.end * across;
+        let at_once = (fit / R).max(FEWEST).min(tiles.len().div_ceil(R)) * R;
+        let apart = 3 * S::F32_LANES;
+        let layout = Layout { input, product, inputs: at_once * input + apart, products: at_once * product + apart };
         let mut work = std::mem::take(self.work);
-        work.inputs.resize(places * inputs, 0.0);
-        work.products.resize(places * products, 0.0);
-        work.tile.resize(places * lanes, 0.0);
-        for start in (0..tiles).step_by(at_once * lanes) {
-            let end = tiles.min(start + at_once * lanes);
-            let panels: Vec<Vec<Piece>> = (start..end)
-                .step_by(lanes)
-                .map(|start| pieces(start..end.min(start + lanes), [down, across]).collect())
-                .collect();
-            for (panel, pieces) in panels.iter().enumerate() {
-                self.transform_inputs::<S, F, OUT, TILE>(simd, pieces, panel, layout, &mut work);
+        work.inputs.resize(places * layout.inputs, 0.0);
+        work.products.resize(places * layout.products, 0.0);
+        work.zeros.resize(self.shape.channels, 0.0);
+        for start in tiles.clone().step_by(at_once) {
+            let own = start..tiles.end.min(start + at_once);
+            for (index, tile) in own.clone().enumerate() {
+                self.transform_input::<S, F, OUT, TILE>(simd, self.tile(tile), index, layout, &mut work);
             }
-            self.multiply::<S, R>(simd, panels.len(), layout, &mut work);
-            for (panel, pieces) in panels.iter().enumerate() {
-                self.transform_products::<S, F, OUT, TILE>(simd, pieces, panel, layout, &mut work);
+            self.multiply::<S, R>(simd, own.len(), layout, &mut work);
+            for (index, tile) in own.enumerate() {
+                self.transform_product::<S, F, OUT, TILE>(simd, self.tile(tile), index, layout, &work);
             }
         }
         *self.work = work;
     }
 
-    /// `Bᵀ d B` of the tiles of a panel, for each channel.
+    fn tile(&self, index: usize) -> Tile {
+        let [down, across] = self.shape.tiles();
+        Tile { image: index / (down * across), row: index / across % down, column: index % across }
+    }
+
+    /// `Bᵀ d B` of a tile.
     #[inline(always)]
-    fn transform_inputs<S: Simd, F: Filter<OUT, TILE>, const OUT: usize, const TILE: usize>(
+    fn transform_input<S: Simd, F: Filter<OUT, TILE>, const OUT: usize, const TILE: usize>(
         &self,
         simd: S,
-        pieces: &[Piece],
-        panel: usize,
+        tile: Tile,
+        index: usize,
         layout: Layout,
         work: &mut Work,
     ) {
-        let shape = self.shape;
-        let lanes = layout.lanes;
-        let width = shape.tiles()[1] * OUT + TILE - OUT;
-        let Work { padded, tile, inputs, .. } = work;
-        for channel in 0..shape.channels {
-            for own in pieces.chunk_by(|a, b| a.image == b.image) {
-                let rows = own[0].row * OUT..own[own.len() - 1].row * OUT + TILE;
-                padded.resize(rows.len() * width, 0.0);
-                self.pad(own[0].image, channel, rows, width, padded);
-                for piece in own {
-                    let corner = (piece.row - own[0].row) * OUT * width + piece.first * OUT;
-                    gather::<OUT, TILE>(&padded[corner..], width, &mut tile[piece.at..], lanes, piece.count);
+        let Shape { channels, input: [height, width], pads: [above, left], .. } = self.shape;
+        let image = &self.x[tile.image * height * width * channels..][..height * width * channels];
+        let mut seen: [[&[f32]; TILE]; TILE] = [[&work.zeros; TILE]; TILE];
+        for (i, seen) in seen.iter_mut().enumerate() {
+            let row = (tile.row * OUT + i).wrapping_sub(above);
+            for (j, seen) in seen.iter_mut().enumerate() {
+                let column = (tile.column * OUT + j).wrapping_sub(left);
+                if row < height && column < width {
+                    *seen = &image[(row * width + column) * channels..][..channels];
                 }
             }
-            let (columns, _) = S::as_simd_f32s(tile);
-            for half in 0..2 {
-                let mut square = [[simd.splat_f32s(0.0); TILE]; TILE];
-                for (element, &column) in square.as_flattened_mut().iter_mut().zip(columns[half..].iter().step_by(2)) {
-                    *element = column;
+        }
+        for first in (0..channels).step_by(S::F32_LANES) {
+            let lanes = S::F32_LANES.min(channels - first);
+            let mut turned = [[simd.splat_f32s(0.0); TILE]; TILE];
+            for column in 0..TILE {
+                let mut line = [simd.splat_f32s(0.0); TILE];
+                for (element, seen) in line.iter_mut().zip(&seen) {
+                    *element = load(simd, &seen[column][first..][..lanes]);
                 }
-                let square = F::Input::square(simd, &square);
-                let first = panel * layout.input + channel * lanes + half * S::F32_LANES;
-                let places = inputs[first..].chunks_mut(layout.inputs);
-                for (place, value) in places.zip(square.as_flattened()) {
-                    S::as_mut_simd_f32s(&mut place[..S::F32_LANES]).0[0] = *value;
+                for (turned, value) in turned.iter_mut().zip(F::Input::line(simd, line)) {
+                    turned[column] = value;
+                }
+            }
+            for (row, turned) in turned.into_iter().enumerate() {
+                let line = F::Input::line(simd, turned);
+                for (column, value) in line.into_iter().enumerate() {
+                    let place = (row * TILE + column) * layout.inputs + index * layout.input + first;
+                    store(simd, &mut work.inputs[place..][..S::F32_LANES], value);
                 }
             }
         }
     }
 
-    /// Rows of a channel of an image, counted from the first row of zeros, with zeros around them.
-    fn pad(&self, image: usize, channel: usize, rows: Range<usize>, width: usize, out: &mut [f32]) {
-        let Shape { channels, input: [height, line], pads: [above, left], .. } = self.shape;
-        let plane = &self.x[(image * channels + channel) * height * line..][..height * line];
-        for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
-            match row.checked_sub(above).filter(|&row| row < height) {
-                Some(row) => {
-                    let count = line.min(width.saturating_sub(left));
-                    out[..left.min(width)].fill(0.0);
-                    out[left.min(width)..][..count].copy_from_slice(&plane[row * line..][..count]);
-                    out[left.min(width) + count..].fill(0.0);
-                }
-                None => out.fill(0.0),
-            }
-        }
-    }
-
-    /// For each place the product of the kernel and the tiles.
+    /// For each place the product of the tiles and the kernel.
     #[inline(always)]
-    fn multiply<S: Simd, const R: usize>(&self, simd: S, panels: usize, layout: Layout, work: &mut Work) {
-        let kernel = self.kernel.as_chunks::<R>().0;
-        let of_panel = self.shape.channels;
-        let (all, own) = (self.shape.outputs.div_ceil(R), self.outputs.start / R..self.outputs.end.div_ceil(R));
-        for (place, kernel) in kernel.chunks_exact(all * of_panel).enumerate() {
-            let kernel = &kernel[own.start * of_panel..own.end * of_panel];
-            for panel in 0..panels {
-                let right = &work.inputs[place * layout.inputs + panel * layout.input..][..layout.input];
-                let right = S::as_simd_f32s(right).0.as_chunks::<2>().0;
-                let out = &mut work.products[place * layout.products + panel * layout.product..][..layout.product];
-                let out = S::as_mut_simd_f32s(out).0.as_chunks_mut::<2>().0.as_chunks_mut::<R>().0;
-                for (left, out) in kernel.chunks_exact(of_panel).zip(out) {
-                    *out = [[simd.splat_f32s(0.0); 2]; R];
-                    for (left, right) in left.chunks(PIECE).zip(right.chunks(PIECE)) {
-                        let mut piece = [[simd.splat_f32s(0.0); 2]; R];
-                        left.iter().zip(right).for_each(|(l, r)| multiply(simd, l, r, &mut piece));
-                        add(simd, &piece, out);
+    fn multiply<S: Simd, const R: usize>(&self, simd: S, tiles: usize, layout: Layout, work: &mut Work) {
+        let kernel = S::as_simd_f32s(self.kernel).0;
+        let vectors = layout.product / S::F32_LANES;
+        for (place, kernel) in kernel.chunks_exact(self.shape.channels * vectors).enumerate() {
+            let input = &work.inputs[place * layout.inputs..][..layout.inputs];
+            let output = &mut work.products[place * layout.products..][..layout.products];
+            for (panel, right) in kernel.chunks(2 * self.shape.channels).enumerate() {
+                let first = panel * 2 * S::F32_LANES;
+                for tile in (0..tiles).step_by(R) {
+                    let row = |r: usize| &input[(tile + r) * layout.input..][..self.shape.channels];
+                    let (rows, out) = (std::array::from_fn(row), &mut output[tile * layout.product + first..]);
+                    if right.len() > self.shape.channels {
+                        product::<S, R, 2>(simd, rows, right, out, layout.product);
+                    } else {
+                        product::<S, R, 1>(simd, rows, right, out, layout.product);
                     }
                 }
             }
         }
     }
 
-    /// `Aᵀ m A` of the products of a panel, for each output, into the images.
+    /// `Aᵀ m A` of the products of a tile, into the image.
     #[inline(always)]
-    fn transform_products<S: Simd, F: Filter<OUT, TILE>, const OUT: usize, const TILE: usize>(
+    fn transform_product<S: Simd, F: Filter<OUT, TILE>, const OUT: usize, const TILE: usize>(
         &mut self,
         simd: S,
-        pieces: &[Piece],
-        panel: usize,
+        tile: Tile,
+        index: usize,
         layout: Layout,
-        work: &mut Work,
+        work: &Work,
     ) {
-        let shape = self.shape;
-        let lanes = layout.lanes;
-        let [height, width] = shape.output;
-        for channel in 0..self.outputs.len() {
-            let bias = simd.splat_f32s(self.bias.get(self.outputs.start + channel).copied().unwrap_or(0.0));
-            for half in 0..2 {
-                let first = panel * layout.product + channel * lanes + half * S::F32_LANES;
-                let places = work.products[first..].chunks(layout.products);
-                let mut square = [[simd.splat_f32s(0.0); TILE]; TILE];
-                for (element, place) in square.as_flattened_mut().iter_mut().zip(places) {
-                    *element = S::as_simd_f32s(&place[..S::F32_LANES]).0[0];
+        let Shape { outputs, output: [height, width], .. } = self.shape;
+        let top = tile.image * height + tile.row * OUT - self.shape.above(self.rows.start);
+        let [rows, columns] = [height - tile.row * OUT, width - tile.column * OUT].map(|left| left.min(OUT));
+        for first in (0..outputs).step_by(S::F32_LANES) {
+            let lanes = S::F32_LANES.min(outputs - first);
+            let mut turned = [[simd.splat_f32s(0.0); TILE]; OUT];
+            for column in 0..TILE {
+                let mut line = [simd.splat_f32s(0.0); TILE];
+                for (row, element) in line.iter_mut().enumerate() {
+                    let place = (row * TILE + column) * layout.products + index * layout.product + first;
+                    *element = load(simd, &work.products[place..][..S::F32_LANES]);
                 }
-                let square = F::Output::square(simd, &square);
-                let (tile, _) = S::as_mut_simd_f32s(&mut work.tile);
-                for (place, value) in square.as_flattened().iter().enumerate() {
-                    tile[2 * place + half] = simd.add_f32s(*value, bias);
+                for (turned, value) in turned.iter_mut().zip(F::Output::line(simd, line)) {
+                    turned[column] = value;
                 }
             }
-            for piece in pieces {
-                let plane = (piece.image * self.outputs.len() + channel) * height * width;
-                for (i, row) in (piece.row * OUT..height.min(piece.row * OUT + OUT)).enumerate() {
-                    let line = &mut self.y[plane + row * width..][..width][piece.first * OUT..];
-                    scatter::<OUT>(&work.tile[i * OUT * lanes + piece.at..], lanes, line, piece.count);
+            let bias = match self.bias.get(first..first + lanes) {
+                Some(bias) => load(simd, bias),
+                None => simd.splat_f32s(0.0),
+            };
+            for (row, turned) in turned.into_iter().enumerate().take(rows) {
+                let line = F::Output::line(simd, turned);
+                for (column, value) in line.into_iter().enumerate().take(columns) {
+                    let place = ((top + row) * width + tile.column * OUT + column) * outputs + first;
+                    store(simd, &mut self.y[place..][..lanes], simd.add_f32s(value, bias));
                 }
+            }
+        }
+        for row in top..top + rows {
+            let first = (row * width + tile.column * OUT) * outputs;
+            self.finish(first..first + columns * outputs);
+        }
+    }
+
+    /// Adds what is to be added to some results, and leaves what is to be left of them.
+    #[inline(always)]
+    fn finish(&mut self, own: Range<usize>) {
+        let y = &mut self.y[own.clone()];
+        if let Some(added) = self.added {
+            y.iter_mut().zip(&added[own.clone()]).for_each(|(y, &added)| *y += added);
+        }
+        // What is not a number hides nothing.
+        match self.left {
+            Left::All => {}
+            Left::Positive => y.iter_mut().for_each(|y| *y = if *y <= 0.0 { 0.0 } else { *y }),
+            Left::Where(seen) => {
+                y.iter_mut().zip(&seen[own]).for_each(|(y, &seen)| *y = if seen <= 0.0 { 0.0 } else { *y });
             }
         }
     }
 }
 
-/// The pieces that a range of tiles is made of.
-fn pieces(tiles: Range<usize>, [down, across]: [usize; 2]) -> impl Iterator<Item = Piece> {
-    let (start, mut next) = (tiles.start, tiles.start);
-    std::iter::from_fn(move || {
-        (next < tiles.end).then(|| {
-            let (image, row, first) = (next / (down * across), next / across % down, next % across);
-            let count = (across - first).min(tiles.end - next);
-            let at = next - start;
-            next += count;
-            Piece { image, row, first, count, at }
-        })
-    })
-}
-
-/// The elements of `count` tiles side by side from a corner on: `out[place][tile]`.
+/// The product of some rows and a panel of the kernel, into rows that lie so far apart.
 #[inline(always)]
-fn gather<const OUT: usize, const TILE: usize>(
-    image: &[f32],
-    width: usize,
+fn product<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    rows: [&[f32]; R],
+    right: &[S::f32s],
     out: &mut [f32],
-    lanes: usize,
-    count: usize,
+    apart: usize,
 ) {
-    for tile in 0..count {
-        for i in 0..TILE {
-            let Some(row) = image[i * width + tile * OUT..].first_chunk::<TILE>() else { return };
-            for (j, &x) in row.iter().enumerate() {
-                out[(i * TILE + j) * lanes + tile] = x;
-            }
+    let right = right.as_chunks::<V>().0;
+    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    for start in (0..right.len()).step_by(PIECE) {
+        let len = PIECE.min(right.len() - start);
+        let right = &right[start..][..len];
+        let mut own = rows;
+        for row in &mut own {
+            *row = &row[start..][..len];
         }
+        let mut piece = [[simd.splat_f32s(0.0); V]; R];
+        for (channel, right) in right.iter().enumerate() {
+            let mut left = [0.0; R];
+            for (left, row) in left.iter_mut().zip(&own) {
+                *left = row[channel];
+            }
+            multiply(simd, &left, right, &mut piece);
+        }
+        add(simd, &piece, &mut sums);
+    }
+    for (out, sums) in out.chunks_mut(apart).zip(&sums) {
+        S::as_mut_simd_f32s(&mut out[..V * S::F32_LANES]).0.copy_from_slice(sums);
     }
 }
 
-/// A row of the results of `count` tiles, `[column][tile]`, as far as the line goes.
+/// A vector, filled with zeros where there are fewer numbers.
 #[inline(always)]
-fn scatter<const OUT: usize>(results: &[f32], lanes: usize, line: &mut [f32], count: usize) {
-    let (whole, rest) = line.as_chunks_mut::<OUT>();
-    let length = count.min(whole.len());
-    let whole = &mut whole[..length];
-    let of = |tile: usize| -> [f32; OUT] { std::array::from_fn(|j| results[j * lanes + tile]) };
-    whole.iter_mut().enumerate().for_each(|(tile, out)| *out = of(tile));
-    if whole.len() < count {
-        rest.iter_mut().zip(of(whole.len())).for_each(|(out, value)| *out = value);
+fn load<S: Simd>(simd: S, numbers: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(numbers).0.first() {
+        Some(whole) => *whole,
+        None => simd.partial_load_f32s(numbers),
+    }
+}
+
+/// As much of a vector as there is room for.
+#[inline(always)]
+fn store<S: Simd>(simd: S, numbers: &mut [f32], value: S::f32s) {
+    match S::as_mut_simd_f32s(numbers).0.first_mut() {
+        Some(whole) => *whole = value,
+        None => simd.partial_store_f32s(numbers, value),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::registers::sizes;
     use crate::kernels::winograd::TAPS;
     use crate::kernels::{all, numbers};
     use proptest::prelude::*;
@@ -292,15 +312,15 @@ mod tests {
     fn plain(shape: &Shape, images: usize, x: &[f32], weights: &[f32], bias: &[f32]) -> Vec<f64> {
         let Shape { channels, outputs, input: [h, w], pads, output: [height, width], .. } = *shape;
         let mut y = vec![];
-        for place in 0..images * outputs * height * width {
-            let (image, output) = (place / (outputs * height * width), place / (height * width) % outputs);
-            let (row, column) = (place / width % height, place % width);
+        for place in 0..images * height * width * outputs {
+            let (image, output) = (place / (outputs * height * width), place % outputs);
+            let (row, column) = (place / (outputs * width) % height, place / outputs % width);
             let mut sum = f64::from(bias.get(output).copied().unwrap_or(0.0));
             for term in 0..channels * TAPS * TAPS {
                 let (channel, tap) = (term / (TAPS * TAPS), term % (TAPS * TAPS));
                 let (i, j) = ((row + tap / TAPS).wrapping_sub(pads[0]), (column + tap % TAPS).wrapping_sub(pads[1]));
                 if i < h && j < w {
-                    let x = x[((image * channels + channel) * h + i) * w + j];
+                    let x = x[((image * h + i) * w + j) * channels + channel];
                     sum += f64::from(x) * f64::from(weights[output * channels * TAPS * TAPS + term]);
                 }
             }
@@ -313,7 +333,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn as_sums_over_taps(images in 1usize..5, channels in 1usize..70, outputs in 1usize..20, input in [1usize..16, 1usize..16],
+        fn as_sums_over_taps(images in 1usize..5, channels in 1usize..70, outputs in 1usize..40, input in [1usize..16, 1usize..16],
                              pads in [0usize..4, 0usize..4], more in [0usize..4, 0usize..4], biased: bool, four: bool) {
             let output = [0, 1].map(|i| (input[i] + pads[i] + more[i]).saturating_sub(TAPS - 1));
             prop_assume!(output[0] > 0 && output[1] > 0);
@@ -328,19 +348,36 @@ mod tests {
                 let kernel = transformed(arch, &weights, &shape);
                 // What was there before must not matter.
                 let (mut y, mut work) = (vec![f32::NAN; expected.len()], Work::default());
+                let all = images * shape.tiles()[0];
                 for _ in 0..2 {
                     let (kernel, bias, work) = (&kernel[..], &bias[..], &mut work);
-                    arch.dispatch(Images { shape, outputs: 0..outputs, x: &x, kernel, bias, y: &mut y, work });
+                    let (added, left) = (None, Left::All);
+                    arch.dispatch(Images { shape, rows: 0..all, x: &x, kernel, bias, added, left, y: &mut y, work });
                 }
-                // Part of the outputs are the same bits.
-                let (panel, plane) = (sizes(arch).left, output[0] * output[1]);
-                if outputs > panel {
-                    let mut part = vec![f32::NAN; images * (outputs - panel) * plane];
-                    let (kernel, bias, work) = (&kernel[..], &bias[..], &mut work);
-                    arch.dispatch(Images { shape, outputs: panel..outputs, x: &x, kernel, bias, y: &mut part, work });
-                    let own = y.chunks(outputs * plane).flat_map(|image| &image[panel * plane..]).copied();
-                    prop_assert!(own.eq(part));
+                // What follows is what it would be by itself.
+                let (other, seen) = (numbers(y.len(), 4), numbers(y.len(), 5));
+                let mut followed = y.clone();
+                for left in [Left::All, Left::Positive, Left::Where(&seen)] {
+                    let (kernel, bias, added, work) = (&kernel[..], &bias[..], Some(&other[..]), &mut work);
+                    arch.dispatch(Images { shape, rows: 0..all, x: &x, kernel, bias, added, left, y: &mut followed, work });
+                    for (i, found) in followed.iter().enumerate() {
+                        let sum = y[i] + other[i];
+                        let kept = match left {
+                            Left::All => true,
+                            Left::Positive => sum > 0.0,
+                            Left::Where(seen) => seen[i] > 0.0,
+                        };
+                        prop_assert_eq!(*found, if kept { sum } else { 0.0 });
+                    }
                 }
+                // Some rows are the same bits.
+                let rows = all / 3..all - all / 4;
+                let own = [rows.start, rows.end].map(|row| shape.above(row) * output[1] * outputs);
+                let mut part = vec![f32::NAN; own[1] - own[0]];
+                let (kernel, bias, work) = (&kernel[..], &bias[..], &mut work);
+                let (added, left) = (None, Left::All);
+                arch.dispatch(Images { shape, rows: rows.clone(), x: &x, kernel, bias, added, left, y: &mut part, work });
+                prop_assert!(y[own[0]..own[1]] == part);
                 for (y, expected) in y.iter().zip(&expected) {
                     let error = (f64::from(*y) - expected).abs();
                     prop_assert!(error <= tolerance * largest, "{arch:?}: {y}, expected {expected}, largest {largest}");

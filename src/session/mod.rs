@@ -24,7 +24,7 @@ pub type Kinds = BTreeMap<Name, (DType, Vec<usize>)>;
 /// An output of a run.
 #[derive(Clone, Debug)]
 pub enum Output<'a> {
-    /// In the runtime's own memory.
+    /// In the runtime's own memory; images may have their channels last there.
     Single(ArrayViewD<'a, f32>),
     Tensor(Tensor),
 }
@@ -40,7 +40,7 @@ impl Output<'_> {
 
     pub fn into_tensor(self) -> Tensor {
         match self {
-            Output::Single(view) => Tensor::F32(view.to_owned()),
+            Output::Single(view) => Tensor::F32(view.as_standard_layout().into_owned()),
             Output::Tensor(tensor) => tensor,
         }
     }

@@ -1,7 +1,9 @@
 //! ONNX Runtime, loaded from a shared library at run time.
 
+mod after;
 mod convolutions;
 mod elementwise;
+mod last;
 mod moves;
 mod normal;
 mod operators;

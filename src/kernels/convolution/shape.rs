@@ -1,10 +1,10 @@
 //! Which convolutions are computed by tiles, of what size, and their kernels.
 
-use crate::kernels::registers::sizes;
+use crate::kernels::registers::{Sizes, sizes};
 use crate::kernels::winograd::{Filter, Four, TAPS, Two, kernel};
 use pulp::Arch;
 
-/// Of the results of whole tiles in whole vectors, the part that must be of use.
+/// Of the results of whole tiles in whole vectors and rows of registers, the part that must be of use.
 const OF_USE: f64 = 0.6;
 
 /// Results along each axis of a tile.
@@ -43,12 +43,20 @@ impl Shape {
         self.output.map(|size| size.div_ceil(self.method as usize))
     }
 
+    /// Rows of results above a row of tiles, of all images one after the other.
+    pub fn above(&self, row: usize) -> usize {
+        let down = self.tiles()[0];
+        row / down * self.output[0] + row % down * self.method as usize
+    }
+
     /// Whether this way is faster than a sum over taps for so many images. The number of threads has no say in it: it must
     /// not change the bits of a result.
     pub fn is_worth_it(&self, images: usize, arch: Arch) -> bool {
+        let Sizes { left, lanes } = sizes(arch);
         let [own, all] = [self.output, self.tiles()].map(|sizes| sizes.iter().product::<usize>());
-        let computed = (images * all).next_multiple_of(2 * sizes(arch).lanes) * (self.method as usize).pow(2);
-        let of_use = (images * own) as f64 >= OF_USE * computed as f64;
+        let tiles = (images * all).next_multiple_of(left) * (self.method as usize).pow(2);
+        let computed = tiles * self.outputs.next_multiple_of(lanes);
+        let of_use = (images * own * self.outputs) as f64 >= OF_USE * computed as f64;
         of_use && self.is_wide_enough()
     }
 
@@ -63,7 +71,8 @@ impl Shape {
     }
 }
 
-/// A kernel `[outputs, channels, 3, 3]` as [`Images`] reads it: `[place, panel, channel, output]`.
+/// A kernel `[outputs, channels, 3, 3]` as [`Images`](super::Images) reads it: `[place, panel, channel, output]`, where a
+/// panel is two vectors wide, the last as wide as it must be.
 pub(crate) fn transformed(arch: Arch, weights: &[f32], shape: &Shape) -> Vec<f32> {
     match shape.method {
         Method::Two => packed::<Two, 2, 4>(arch, weights, shape),
@@ -76,13 +85,15 @@ fn packed<F: Filter<OUT, TILE>, const OUT: usize, const TILE: usize>(
     weights: &[f32],
     &Shape { channels, outputs, .. }: &Shape,
 ) -> Vec<f32> {
-    let width = sizes(arch).left;
-    let place = outputs.div_ceil(width) * channels * width;
-    let mut packed = vec![0.0; TILE * TILE * place];
+    let lanes = sizes(arch).lanes;
+    let all = outputs.next_multiple_of(lanes);
+    let mut packed = vec![0.0; TILE * TILE * channels * all];
     for (index, weights) in weights.as_chunks::<{ TAPS * TAPS }>().0.iter().enumerate() {
         let (output, channel) = (index / channels, index % channels);
-        let first = (output / width * channels + channel) * width + output % width;
-        let places = packed[first..].iter_mut().step_by(place);
+        let start = output / (2 * lanes) * 2 * lanes;
+        let width = (2 * lanes).min(all - start);
+        let first = start * channels + channel * width + output - start;
+        let places = packed[first..].iter_mut().step_by(channels * all);
         places.zip(kernel::<F, OUT, TILE>(weights).as_flattened()).for_each(|(place, value)| *place = *value);
     }
     packed

@@ -1,9 +1,9 @@
 //! Convolutions of a session that are computed by [Winograd's method](crate::kernels::winograd) instead of by the runtime.
 
+use super::after::Relu;
 use super::operators::{Layer, Layers, elements, images, in_parallel, inputs, missing, put};
 use crate::graph::{Graph, Name, Node};
-use crate::kernels::convolution::{Images, Method, Shape, Work, transformed};
-use crate::kernels::registers::sizes;
+use crate::kernels::convolution::{Images, Left, Method, Shape, Work, transformed};
 use crate::session::{Kinds, Rough};
 use crate::tensor::Tensor;
 use ort::Result;
@@ -17,13 +17,16 @@ use std::sync::Arc;
 /// Name of the operator.
 pub(in crate::session) const OPERATOR: &str = WinogradConv::OPERATOR;
 
-/// A convolution, but for its images.
+/// `WinogradConv(x, added, kept)`: a convolution, but for its images, and what is done with its result.
 pub(super) struct WinogradConv {
     shape: Shape,
     images: usize,
     kernel: Vec<f32>,
     bias: Vec<f32>,
     threads: usize,
+    /// Whether another image is added.
+    pub adds: bool,
+    pub relu: Relu,
 }
 
 /// Puts nodes of an operator of their own in the place of such convolutions as are faster so.
@@ -39,7 +42,10 @@ pub(super) fn by_tiles(graph: &mut Graph, kinds: &Kinds, rough: Rough, threads: 
             return None;
         }
         let (kernel, bias) = (transformed(arch, weights, &shape), bias.to_vec());
-        Some((vec![node.input(0)?], WinogradConv { shape, images, kernel, bias, threads }))
+        Some((
+            vec![node.input(0)?],
+            WinogradConv { shape, images, kernel, bias, threads, adds: false, relu: Relu::None },
+        ))
     })
 }
 
@@ -72,33 +78,47 @@ thread_local! {
 impl Layer for WinogradConv {
     const OPERATOR: &'static str = "WinogradConv";
     const INPUTS: &'static [TensorElementType] = &[TensorElementType::Float32];
+    const ANY_NUMBER: bool = true;
 
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
-        let WinogradConv { shape, images, kernel, bias, threads } = self;
+        let WinogradConv { shape, images, kernel, bias, threads, adds, relu } = self;
         let values = inputs(context)?;
-        let [x] = elements(&values)?[..] else { return Err(missing()) };
-        if x.len() != images * shape.channels * shape.input[0] * shape.input[1] {
+        let mut values = elements(&values)?.into_iter();
+        let x = values.next().ok_or_else(missing)?;
+        let added = if *adds { values.next() } else { None };
+        let seen = if *relu == Relu::Gradient { values.next() } else { None };
+        let fits = |image: &&[f32]| image.len() == images * shape.outputs * shape.output.iter().product::<usize>();
+        if x.len() != images * shape.channels * shape.input[0] * shape.input[1]
+            || added.is_some() != *adds
+            || seen.is_some() != (*relu == Relu::Gradient)
+            || ![added, seen].iter().flatten().all(fits)
+        {
             return Err(missing());
         }
         let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
-        let [height, width] = shape.output;
-        // Whole images for each thread; where there are fewer images than threads, some outputs of one.
-        let share = images.div_ceil(*threads);
-        let parts = threads.div_ceil(*images);
-        let outputs = shape.outputs.div_ceil(parts).next_multiple_of(sizes(arch).left);
-        let read = share * shape.channels * shape.input[0] * shape.input[1];
-        let written = share * outputs.min(shape.outputs) * height * width;
+        // A share of all rows of tiles for each thread.
+        let all = images * shape.tiles()[0];
+        let share = all.div_ceil(*threads);
+        let mut rest = y;
         let mut tasks = vec![];
-        for (x, y) in x.chunks(read).zip(y.chunks_mut(share * shape.outputs * height * width)) {
-            for (part, y) in y.chunks_mut(written).enumerate() {
-                let outputs = part * outputs..shape.outputs.min((part + 1) * outputs);
-                tasks.push((x, y, outputs));
-            }
+        for start in (0..all).step_by(share) {
+            let rows = start..all.min(start + share);
+            let lines = shape.above(rows.end) - shape.above(rows.start);
+            let (y, others) = rest.split_at_mut(lines * shape.output[1] * shape.outputs);
+            tasks.push((rows, y));
+            rest = others;
         }
-        in_parallel(context, tasks.into_iter(), |_, (x, y, outputs)| {
+        in_parallel(context, tasks.into_iter(), |_, (rows, y)| {
+            let first = shape.above(rows.start) * shape.output[1] * shape.outputs;
+            let [added, seen] = [added, seen].map(|image| image.map(|image| &image[first..][..y.len()]));
+            let left = match (relu, seen) {
+                (_, Some(seen)) => Left::Where(seen),
+                (Relu::Value, _) => Left::Positive,
+                _ => Left::All,
+            };
             WORK.with_borrow_mut(|work| {
-                arch.dispatch(Images { shape: *shape, outputs, x, kernel, bias, y, work });
+                arch.dispatch(Images { shape: *shape, rows, x, kernel, bias, added, left, y, work });
             });
         })
     }

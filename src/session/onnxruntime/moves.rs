@@ -148,54 +148,14 @@ fn shape<'a>(name: &Name, kinds: &'a Kinds) -> Option<&'a [usize]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::operators::tests::counts;
+    use super::super::operators::tests::{Built, counts};
     use super::*;
-    use crate::graph::{Input, attribute};
-    use crate::kernels::numbers;
-    use crate::session::{Feed, Runtime, RuntimeChoice, RuntimeOptions};
-    use onnx_protobuf::AttributeProto;
-
-    struct Built {
-        graph: Graph,
-        kinds: Kinds,
-    }
-
-    impl Built {
-        fn node(
-            &mut self,
-            op: &str,
-            inputs: &[&str],
-            outputs: &[&str],
-            shape: &[usize],
-            attributes: Vec<AttributeProto>,
-        ) {
-            let name = |name: &&str| Some(Name::from(*name));
-            let [inputs, outputs] = [inputs, outputs].map(|names| names.iter().map(name).collect::<Vec<_>>());
-            let kinds = outputs.iter().flatten().map(|name| (name.clone(), (DType::F32, shape.to_vec())));
-            self.kinds.extend(kinds);
-            let (op, name, domain) = (op.into(), format!("node {}", self.graph.nodes.len()), String::new());
-            self.graph.nodes.push(Node { name, domain, op, inputs, outputs, attributes });
-        }
-
-        fn integers(&mut self, name: &str, list: &[i64]) {
-            let list = Tensor::I64(ndarray::Array1::from(list.to_vec()).into_dyn());
-            self.graph.constants.insert(name.into(), Arc::new(list));
-        }
-    }
+    use crate::graph::attribute;
 
     /// Windows of a shifted image, taken apart into what attention reads and put together again; a ReLU where the values
     /// are needed.
     fn attention() -> Built {
-        let input = Input { name: "x".into(), dtype: DType::F32, shape: [4, 14, 14, 96].map(Some).to_vec() };
-        let graph = Graph {
-            nodes: vec![],
-            constants: BTreeMap::new(),
-            inputs: vec![input],
-            outputs: ["z", "rows"].map(Name::from).to_vec(),
-            opsets: [(String::new(), 17)].into(),
-            ir_version: 8,
-        };
-        let mut built = Built { graph, kinds: [("x".into(), (DType::F32, vec![4, 14, 14, 96]))].into() };
+        let mut built = Built::new(&[4, 14, 14, 96], &["z", "rows"]);
         for (name, list) in [("0", 0), ("3", 3), ("1", 1), ("14", 14), ("-1", -1)] {
             built.integers(name, &[list]);
         }
@@ -227,18 +187,13 @@ mod tests {
 
     #[test]
     fn in_one_pass() {
-        let Built { graph, kinds } = attention();
-        let mut own = graph.clone();
-        merged(&mut own, &kinds);
+        let built = attention();
+        let mut own = built.graph.clone();
+        merged(&mut own, &built.kinds);
         let expected = [("Moved", 5), ("Neg", 3), ("Relu", 2), ("Slice", 1), ("Transpose", 1)];
         assert_eq!(counts(&own), expected.map(|(op, count)| (op.to_string(), count)).into());
 
-        let options = RuntimeOptions { runtime: RuntimeChoice::OnnxRuntime, ..RuntimeOptions::default() };
-        let runtime = Runtime::open(options).unwrap();
-        let x = ndarray::ArrayD::from_shape_vec(vec![4, 14, 14, 96], numbers(4 * 14 * 14 * 96, 1)).unwrap();
-        let feed = Feed::from([("x".to_string(), Tensor::F32(x))]);
-        let expected = runtime.session(&graph, &kinds).unwrap().run(&feed).unwrap();
-        let found = runtime.gradients(&graph, &kinds, &|_| false).unwrap().run(&feed).unwrap();
+        let [expected, found] = built.run(&|_| false);
         assert!(expected == found);
     }
 

@@ -1,6 +1,6 @@
 //! Operators of our own in a session for gradients.
 
-use super::{convolutions, elementwise, moves, normal, pooling, products, scatter, sums};
+use super::{after, convolutions, elementwise, last, moves, normal, pooling, products, scatter, sums};
 use crate::graph::{Graph, Made, Name, Node, attribute};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
@@ -14,8 +14,9 @@ use pulp::Arch;
 use std::sync::{Arc, Mutex};
 
 pub(super) const DOMAIN: &str = "onnx_unlearn";
-/// The attribute of a node that tells its layer.
+/// The attributes of a node that tell its layer, and the shape of its outputs.
 const LAYER: &str = "layer";
+pub(super) const SHAPE: &str = "shape";
 
 /// What a node of ours stands for, apart from the values that it reads.
 pub(super) trait Layer: Send + Sync + Sized + 'static {
@@ -40,14 +41,18 @@ pub(super) fn replaced(
     rough: Rough,
     threads: usize,
 ) -> Result<(Graph, Option<OperatorDomain>)> {
-    let mut graph = graph.clone();
+    let (mut graph, mut kinds) = (graph.clone(), kinds.clone());
     let mut domain = OperatorDomain::new(DOMAIN)?;
     let mut any = false;
-    domain = with(domain, elementwise::gelus(&mut graph, kinds), &mut any)?;
-    domain = with(domain, elementwise::gelu_gradients(&mut graph, kinds), &mut any)?;
-    domain = with(domain, elementwise::relu_gradients(&mut graph, kinds), &mut any)?;
-    domain = with(domain, normal::gradients(&mut graph, kinds), &mut any)?;
-    domain = with(domain, convolutions::by_tiles(&mut graph, kinds, rough, threads), &mut any)?;
+    domain = with(domain, elementwise::gelus(&mut graph, &kinds), &mut any)?;
+    domain = with(domain, elementwise::gelu_gradients(&mut graph, &kinds), &mut any)?;
+    domain = with(domain, elementwise::relu_gradients(&mut graph, &kinds), &mut any)?;
+    domain = with(domain, normal::gradients(&mut graph, &kinds), &mut any)?;
+    let mut tiled = convolutions::by_tiles(&mut graph, &kinds, rough, threads);
+    last::between_convolutions(&mut graph, &mut kinds);
+    after::with_convolutions(&mut graph, &kinds, &mut tiled);
+    domain = with(domain, tiled, &mut any)?;
+    let kinds = &kinds;
     domain = with(domain, pooling::with_places(&mut graph, kinds), &mut any)?;
     domain = with(domain, scatter::of_rows(&mut graph, kinds), &mut any)?;
     domain = with(domain, sums::of_rows(&mut graph, kinds), &mut any)?;
@@ -74,8 +79,8 @@ pub(super) fn missing() -> Error {
     Error::new("an operand is missing, or has another shape than when the session was made")
 }
 
-/// The nodes of one operator: the shape of their outputs, and what they stand for.
-pub(super) struct Layers<T>(Vec<(Vec<i64>, Arc<T>)>);
+/// What the nodes of one operator stand for.
+pub(super) struct Layers<T>(Vec<Arc<T>>);
 
 /// Puts nodes of our operator in the place of those for which a layer is found, and the values that it reads. Their
 /// outputs have the type and shape that they had.
@@ -121,17 +126,21 @@ impl<T: Layer> Layers<T> {
     ) {
         (node.domain, node.op) = (DOMAIN.into(), T::OPERATOR.into());
         node.inputs = inputs.into_iter().cloned().map(Some).collect();
-        node.attributes = vec![attribute(LAYER, self.0.len() as i64)];
-        self.0.push((shape.iter().map(|&d| d as i64).collect(), Arc::new(layer)));
+        let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+        node.attributes = vec![attribute(LAYER, self.0.len() as i64), attribute(SHAPE, shape)];
+        self.0.push(Arc::new(layer));
     }
 
-    fn get(&self, index: i64) -> Result<&(Vec<i64>, Arc<T>)> {
-        usize::try_from(index).ok().and_then(|index| self.0.get(index)).ok_or_else(missing)
+    /// What a node of this operator stands for.
+    pub fn of(&mut self, node: &Node) -> Option<&mut T> {
+        let own = node.domain == DOMAIN && node.op == T::OPERATOR;
+        let index = node.int(LAYER).filter(|_| own).and_then(|index| usize::try_from(index).ok())?;
+        self.0.get_mut(index).and_then(Arc::get_mut)
     }
 
     #[cfg(test)]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
-        self.0.iter().map(|(_, layer)| &**layer)
+        self.0.iter().map(|layer| &**layer)
     }
 }
 
@@ -155,13 +164,16 @@ impl<T: Layer> Operator for Layers<T> {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> Result<Ready<T>> {
-        let (output, layer) = self.get(context.get::<i64>(LAYER).ok_or_else(missing)?)?.clone();
+        let index = context.get::<i64>(LAYER).and_then(|index| usize::try_from(index).ok());
+        let layer = index.and_then(|index| self.0.get(index)).ok_or_else(missing)?.clone();
+        // Of no axes the runtime has no list.
+        let output = context.get::<Vec<i64>>(SHAPE).unwrap_or_default();
         Ok(Ready { output, layer, arch: Arch::new() })
     }
 
     /// The runtime does not know the shapes of all inputs.
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> Result<()> {
-        let (shape, _) = self.get(context.attr::<i64>(LAYER)?)?;
+        let shape = context.attr::<Vec<i64>>(SHAPE).unwrap_or_default();
         for (output, &ty) in T::OUTPUTS.iter().enumerate() {
             let dimension_symbols = SymbolicDimensions::empty(shape.len());
             let shape = shape.clone().into();
@@ -224,7 +236,8 @@ pub(super) fn in_parallel<T: Send>(
 pub(super) mod tests {
     use crate::autograd::{Backward, Reduction, differentiate, objective::Objective};
     use crate::graph::{Graph, Input, Name, Node};
-    use crate::session::{Feed, Runtime, RuntimeChoice, RuntimeOptions};
+    use crate::kernels::numbers;
+    use crate::session::{Feed, Kinds, Rough, Runtime, RuntimeChoice, RuntimeOptions};
     use crate::specialise::specialise;
     use crate::tensor::{DType, Tensor};
     use onnx_protobuf::AttributeProto;
@@ -264,6 +277,67 @@ pub(super) mod tests {
         let feed = Feed::from([("x".to_string(), ones(&[2, 3]))]);
         let specialised = specialise(&graph, &names, &feed, 2, &runtime).unwrap();
         differentiate(specialised, &names, Objective::SquaredL2, Reduction::Sample).unwrap()
+    }
+
+    /// A graph of one input `x`, node by node.
+    pub struct Built {
+        pub graph: Graph,
+        pub kinds: Kinds,
+    }
+
+    impl Built {
+        pub fn new(shape: &[usize], outputs: &[&str]) -> Built {
+            let input = Input { name: "x".into(), dtype: DType::F32, shape: shape.iter().copied().map(Some).collect() };
+            let graph = Graph {
+                nodes: vec![],
+                constants: BTreeMap::new(),
+                inputs: vec![input],
+                outputs: outputs.iter().map(|name| Name::from(*name)).collect(),
+                opsets: [(String::new(), 17)].into(),
+                ir_version: 8,
+            };
+            Built { graph, kinds: [("x".into(), (DType::F32, shape.to_vec()))].into() }
+        }
+
+        pub fn node(
+            &mut self,
+            op: &str,
+            inputs: &[&str],
+            outputs: &[&str],
+            shape: &[usize],
+            attributes: Vec<AttributeProto>,
+        ) {
+            let name = |name: &&str| Some(Name::from(*name));
+            let [inputs, outputs] = [inputs, outputs].map(|names| names.iter().map(name).collect::<Vec<_>>());
+            let kinds = outputs.iter().flatten().map(|name| (name.clone(), (DType::F32, shape.to_vec())));
+            self.kinds.extend(kinds);
+            let (op, name, domain) = (op.into(), format!("node {}", self.graph.nodes.len()), String::new());
+            self.graph.nodes.push(Node { name, domain, op, inputs, outputs, attributes });
+        }
+
+        pub fn integers(&mut self, name: &str, list: &[i64]) {
+            let list = Tensor::I64(ndarray::Array1::from(list.to_vec()).into_dyn());
+            self.graph.constants.insert(name.into(), Arc::new(list));
+        }
+
+        /// A constant of numbers from -1 to 1.
+        pub fn constant(&mut self, name: &str, shape: &[usize]) {
+            let numbers = numbers(shape.iter().product(), self.graph.constants.len() as u64);
+            let tensor = Tensor::new(shape, numbers).unwrap();
+            self.graph.constants.insert(name.into(), Arc::new(tensor));
+        }
+
+        /// What the runtime gives, and what it gives with operators of ours.
+        pub fn run(&self, rough: Rough) -> [Vec<Tensor>; 2] {
+            let options = RuntimeOptions { runtime: RuntimeChoice::OnnxRuntime, ..RuntimeOptions::default() };
+            let runtime = Runtime::open(options).unwrap();
+            let shape = &self.kinds["x"].1;
+            let x = Tensor::new(shape, numbers(shape.iter().product(), 0)).unwrap();
+            let feed = Feed::from([("x".to_string(), x)]);
+            let sessions =
+                [runtime.session(&self.graph, &self.kinds), runtime.gradients(&self.graph, &self.kinds, rough)];
+            sessions.map(|session| session.unwrap().run(&feed).unwrap())
+        }
     }
 
     /// How often each operator is in a graph.

@@ -1,7 +1,7 @@
 //! A session that runs, and the values that stay with it.
 
-use super::NAME;
-use super::seen::Seen;
+use super::seen::{Form, Seen};
+use super::{NAME, last};
 use crate::graph::Name;
 use crate::session::{Carried, Feed, Output, Session, SessionError};
 use crate::tensor::{DType, Element, Tensor};
@@ -133,10 +133,11 @@ impl Session for OrtSession {
     }
 }
 
-/// An output in the shape that it is seen in.
+/// An output in the form that it is seen in.
 fn shaped<'a>(output: Output<'a>, seen: &Seen) -> Result<Output<'a>, SessionError> {
-    match (output, &seen.shape) {
-        (Output::Single(view), Some(shape)) => {
+    match (output, &seen.form) {
+        (Output::Single(view), Form::Last) => Ok(Output::Single(view.permuted_axes(last::FIRST.to_vec()))),
+        (Output::Single(view), Form::Shaped(shape)) => {
             let view = view.into_shape_with_order(shape.clone());
             let failed = |e: ndarray::ShapeError| SessionError::Failed { runtime: NAME, reason: e.to_string() };
             view.map(Output::Single).map_err(failed)

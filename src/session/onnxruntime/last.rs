@@ -1,0 +1,326 @@
+//! Images with their channels last between our convolutions, which read and write them so: what computes one element from
+//! another, adds up places or puts channels together does so in this order as well, and axes are moved where others begin.
+
+use super::convolutions;
+use super::operators::{DOMAIN, SHAPE};
+use crate::graph::{Graph, Name, Node, attribute, normalise};
+use crate::session::Kinds;
+use crate::tensor::Tensor;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What new values are named after.
+const PREFIX: &str = "onnx_unlearn/last";
+/// The axes of images in the order in which they lie with their channels last, and back.
+pub(super) const LAST: [usize; 4] = [0, 2, 3, 1];
+pub(super) const FIRST: [usize; 4] = [0, 3, 1, 2];
+
+/// Operators that compute each element of the output from those of the operands at its place.
+const ELEMENTWISE: &[&str] = &[
+    "Abs",
+    "Add",
+    "And",
+    "Cast",
+    "Clip",
+    "Div",
+    "Elu",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Greater",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "Less",
+    "Log",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "Not",
+    "Or",
+    "Pow",
+    "Reciprocal",
+    "Relu",
+    "Sigmoid",
+    "Sign",
+    "Softplus",
+    "Sqrt",
+    "Sub",
+    "Sum",
+    "Tanh",
+    "Where",
+];
+/// Those of ours.
+const OURS: &[&str] = &["Gelu", "GeluGradient", "ReluGradient"];
+
+/// Gives our convolutions images with their channels last, and tells the kinds of new values.
+pub(super) fn between_convolutions(graph: &mut Graph, kinds: &mut Kinds) {
+    let is_ours = |node: &Node, ops: &[&str]| node.domain == DOMAIN && ops.contains(&&*node.op);
+    if !graph.nodes.iter().any(|node| is_ours(node, &[convolutions::OPERATOR])) {
+        return;
+    }
+    let constants = std::mem::take(&mut graph.constants);
+    let (last, only) = (BTreeMap::new(), BTreeSet::new());
+    let mut walk = Walk { kinds, constants, nodes: Vec::with_capacity(graph.nodes.len()), last, only };
+    for mut node in std::mem::take(&mut graph.nodes) {
+        let ours = is_ours(&node, &[convolutions::OPERATOR]);
+        let along = ours || is_ours(&node, OURS) || (node.domain.is_empty() && ELEMENTWISE.contains(&&*node.op));
+        let done = if along && (ours || walk.is_wanted(&node)) {
+            walk.elementwise(&mut node)
+        } else {
+            walk.reduction(&mut node) || walk.concat(&mut node)
+        };
+        if !done {
+            let read: Vec<Name> = node.inputs.iter().flatten().cloned().chain(node.captured()).collect();
+            read.iter().for_each(|name| walk.first(name));
+        }
+        walk.nodes.push(node);
+    }
+    graph.outputs.iter().for_each(|name| walk.first(name));
+    (graph.nodes, graph.constants) = (walk.nodes, walk.constants);
+    graph.prune();
+}
+
+/// A graph on its way.
+struct Walk<'a> {
+    kinds: &'a mut Kinds,
+    constants: BTreeMap<Name, Arc<Tensor>>,
+    nodes: Vec<Node>,
+    /// Values by the names that they have with their channels last.
+    last: BTreeMap<Name, Name>,
+    /// Those that are there in no other way.
+    only: BTreeSet<Name>,
+}
+
+impl Walk<'_> {
+    fn shape(&self, name: &Name) -> Option<&[usize]> {
+        self.kinds.get(name).map(|(_, shape)| &shape[..])
+    }
+
+    /// Whether operands of a node are there with their channels last: one in no other way, or all images.
+    fn is_wanted(&self, node: &Node) -> bool {
+        let mut images = node.inputs.iter().flatten().filter(|name| self.shape(name).is_some_and(|s| s.len() == 4));
+        let any = node.inputs.iter().flatten().any(|name| self.only.contains(name));
+        any || (images.clone().next().is_some() && images.all(|name| self.last.contains_key(name)))
+    }
+
+    /// Has a node compute images with their channels last; false where it cannot.
+    fn elementwise(&mut self, node: &mut Node) -> bool {
+        let operand = |name: &Name| match self.constants.get(name) {
+            Some(constant) => constant.len() == 1 || of_channels(constant.shape()).is_some(),
+            None => self.shape(name).is_some_and(|shape| shape.len() == 4),
+        };
+        let output = node.output().ok().filter(|output| self.shape(output).is_some_and(|shape| shape.len() == 4));
+        let Some(output) = output.cloned().filter(|_| node.inputs.iter().flatten().all(operand)) else { return false };
+        for input in node.inputs.iter_mut().flatten() {
+            *input = match self.constants.get(input).cloned() {
+                Some(constant) => self.of_channels(input, &constant),
+                None => self.last(input),
+            };
+        }
+        if let Some(shape) = node.ints(SHAPE).map(|shape| LAST.map(|axis| shape[axis]).to_vec()) {
+            node.attributes.retain(|a| a.name != SHAPE);
+            node.attributes.push(attribute(SHAPE, shape));
+        }
+        self.give(node, output);
+        true
+    }
+
+    /// Has a sum or mean over some axes read images with their channels last, where it keeps the others in their order.
+    fn reduction(&mut self, node: &mut Node) -> bool {
+        let (Some(input), Ok(output)) = (node.input(0).cloned(), node.output().cloned()) else { return false };
+        let listed = node.input(1).map(|axes| self.constants.get(axes).and_then(|axes| axes.to_i64()));
+        let axes = listed.unwrap_or_else(|| node.ints("axes").map(<[i64]>::to_vec)).unwrap_or_default();
+        let axes: Option<BTreeSet<usize>> = axes.into_iter().map(|axis| normalise(axis, LAST.len())).collect();
+        let Some(axes) = axes.filter(|axes| !axes.is_empty() && self.only.contains(&input)) else { return false };
+        if !node.domain.is_empty() || !["ReduceSum", "ReduceMean"].contains(&&*node.op) {
+            return false;
+        }
+        let keeps = node.int("keepdims").unwrap_or(1) != 0;
+        let kept: Vec<usize> = LAST.into_iter().filter(|axis| !axes.contains(axis)).collect();
+        if !keeps && !kept.is_sorted() {
+            return false;
+        }
+        let moved: Vec<i64> = axes.iter().map(|&axis| FIRST[axis] as i64).collect();
+        if node.input(1).is_some() {
+            let list = Name::from(format!("{PREFIX}_axes_{}", moved.iter().map(i64::to_string).collect::<String>()));
+            let tensor = Tensor::I64(ndarray::Array1::from(moved).into_dyn());
+            self.constants.insert(list.clone(), Arc::new(tensor));
+            node.inputs[1] = Some(list);
+        } else {
+            node.attributes.retain(|a| a.name != "axes");
+            node.attributes.push(attribute("axes", moved));
+        }
+        node.inputs[0] = Some(self.last(&input));
+        if keeps {
+            self.give(node, output);
+        }
+        true
+    }
+
+    /// Has images put together channel by channel with their channels last.
+    fn concat(&mut self, node: &mut Node) -> bool {
+        let of_images =
+            node.domain.is_empty() && node.op == "Concat" && node.axis("axis", 0, LAST.len()).ok() == Some(1);
+        let Some(output) = node.output().ok().cloned().filter(|_| of_images && self.is_wanted(node)) else {
+            return false;
+        };
+        if node.inputs.iter().flatten().any(|name| self.shape(name).is_none_or(|shape| shape.len() != 4)) {
+            return false;
+        }
+        for input in node.inputs.iter_mut().flatten() {
+            *input = self.last(input);
+        }
+        node.attributes = vec![attribute("axis", 3)];
+        self.give(node, output);
+        true
+    }
+
+    /// The name of an image with its channels last.
+    fn last(&mut self, name: &Name) -> Name {
+        if let Some(known) = self.last.get(name) {
+            return known.clone();
+        }
+        let moved = self.named(name);
+        self.nodes.push(transpose(name, &moved, LAST));
+        moved
+    }
+
+    /// Sees to it that a value is there with its channels first.
+    fn first(&mut self, name: &Name) {
+        if self.only.remove(name) {
+            self.nodes.push(transpose(&self.last[name], name, FIRST));
+        }
+    }
+
+    /// Has a node give a value with its channels last.
+    fn give(&mut self, node: &mut Node, output: Name) {
+        node.outputs[0] = Some(self.named(&output));
+        self.only.insert(output);
+    }
+
+    fn named(&mut self, name: &Name) -> Name {
+        let moved = Name::from(format!("{PREFIX}/{name}"));
+        if let Some((dtype, shape)) = self.kinds.get(name).cloned() {
+            self.kinds.insert(moved.clone(), (dtype, LAST.map(|axis| shape[axis]).to_vec()));
+        }
+        self.last.insert(name.clone(), moved.clone());
+        moved
+    }
+
+    /// The name of a constant of one number for each channel, or one in all, as it is used on images with channels last.
+    fn of_channels(&mut self, name: &Name, constant: &Tensor) -> Name {
+        let Some(channels) = of_channels(constant.shape()).filter(|_| constant.len() > 1) else { return name.clone() };
+        let moved = Name::from(format!("{PREFIX}/{name}"));
+        let reshaped = Tensor::from_le_bytes(constant.dtype(), &[channels], &constant.to_le_bytes());
+        reshaped.map(|constant| self.constants.insert(moved.clone(), Arc::new(constant)));
+        moved
+    }
+}
+
+/// Channels of a constant `[1, channels, 1, 1]`, or without axes in front.
+fn of_channels(shape: &[usize]) -> Option<usize> {
+    match *shape {
+        [channels, 1, 1] | [1, channels, 1, 1] => Some(channels),
+        _ => None,
+    }
+}
+
+fn transpose(from: &Name, to: &Name, order: [usize; 4]) -> Node {
+    Node {
+        name: String::new(),
+        domain: String::new(),
+        op: "Transpose".into(),
+        inputs: vec![Some(from.clone())],
+        outputs: vec![Some(to.clone())],
+        attributes: vec![attribute("perm", order.map(|axis| axis as i64).to_vec())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::operators::tests::{Built, counts};
+    use super::*;
+    use crate::session::onnxruntime::convolutions::by_tiles;
+
+    const IMAGES: [usize; 4] = [8, 32, 12, 12];
+
+    /// Convolutions with 3×3 taps, and between them what can be computed with channels last.
+    fn network(outputs: &[&str]) -> Built {
+        let mut built = Built::new(&IMAGES, outputs);
+        let pads = || vec![attribute("pads", vec![1; 4])];
+        let keeps = |keeps: i64| vec![attribute("keepdims", keeps)];
+        ["v", "w"].iter().for_each(|name| built.constant(name, &[32, 32, 3, 3]));
+        built.constant("z", &[32, 64, 3, 3]);
+        built.constant("scale", &[1, 32, 1, 1]);
+        built.constant("shift", &[32, 1, 1]);
+        built.constant("half", &[]);
+        built.integers("places", &[2, 3]);
+        built.integers("all but channels", &[0, 2, -1]);
+        built.integers("rows", &[2]);
+        built.node("Conv", &["x", "v"], &["a"], &IMAGES, pads());
+        built.node("Mul", &["a", "scale"], &["b"], &IMAGES, vec![]);
+        built.node("Add", &["b", "shift"], &["c"], &IMAGES, vec![]);
+        built.node("Relu", &["c"], &["d"], &IMAGES, vec![]);
+        built.node("ReduceMean", &["d"], &["squeezed"], &[8, 32, 1, 1], vec![attribute("axes", vec![2, 3])]);
+        built.node("Mul", &["squeezed", "half"], &["excited"], &[8, 32, 1, 1], vec![]);
+        built.node("Mul", &["d", "excited"], &["e"], &IMAGES, vec![]);
+        built.node("Conv", &["e", "w"], &["f"], &IMAGES, pads());
+        built.node("Add", &["f", "x"], &["g"], &IMAGES, vec![]);
+        built.node("Relu", &["g"], &["h"], &IMAGES, vec![]);
+        built.node("Concat", &["h", "d"], &["i"], &[8, 64, 12, 12], vec![attribute("axis", -3)]);
+        built.node("Conv", &["i", "z"], &["j"], &IMAGES, pads());
+        built.node("ReduceSum", &["j", "places"], &["of images"], &[8, 32], keeps(0));
+        built.node("ReduceSum", &["j", "all but channels"], &["of channels"], &[32], keeps(0));
+        built.node("ReduceSum", &["j", "rows"], &["of columns"], &[8, 32, 12], keeps(0));
+        built.node("Transpose", &["j"], &["k"], &[12, 12, 32, 8], vec![attribute("perm", vec![3, 2, 1, 0])]);
+        built
+    }
+
+    fn near(found: &Tensor, expected: &Tensor) {
+        let [found, expected] = [found, expected].map(|tensor| tensor.to_f64().unwrap());
+        let largest = expected.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
+        assert_eq!(found.shape(), expected.shape());
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-5 * largest));
+    }
+
+    #[test]
+    fn axes_are_moved_at_the_ends_alone() {
+        let Built { mut graph, mut kinds } = network(&["of images", "of channels", "k"]);
+        assert_eq!(by_tiles(&mut graph, &kinds, &|_| true, 2).iter().len(), 3);
+        between_convolutions(&mut graph, &mut kinds);
+        // To the first convolution and from the last, but for the Transpose that was there.
+        assert_eq!(counts(&graph)["Transpose"], 3);
+        let known = graph.nodes.iter().flat_map(|node| node.inputs.iter().chain(&node.outputs)).flatten();
+        assert!(known.clone().all(|name| kinds.contains_key(name) || graph.constants.contains_key(name)));
+    }
+
+    #[test]
+    fn the_same_as_with_channels_first() {
+        let built = network(&["j", "d", "of images", "of channels", "of columns", "k", "squeezed", "h"]);
+        for rough in [true, false] {
+            let [expected, found] = built.run(&|_| rough);
+            found.iter().zip(&expected).for_each(|(found, expected)| near(found, expected));
+        }
+    }
+
+    #[test]
+    fn what_follows_is_computed_with_the_convolution() {
+        let mut built = network(&["h"]);
+        built.node("Relu", &["f"], &["other"], &IMAGES, vec![]);
+        // The first addition and ReLU, of numbers for each channel, are not next to a convolution.
+        for (outputs, left) in [(&["h"][..], [1, 1]), (&["h", "other"], [2, 3])] {
+            built.graph.outputs = outputs.iter().map(|name| Name::from(*name)).collect();
+            let (mut graph, mut kinds) = (built.graph.clone(), built.kinds.clone());
+            graph.prune();
+            let mut layers = by_tiles(&mut graph, &kinds, &|_| true, 2);
+            between_convolutions(&mut graph, &mut kinds);
+            super::super::after::with_convolutions(&mut graph, &kinds, &mut layers);
+            let counts = counts(&graph);
+            let count = |op: &str| counts.get(op).copied().unwrap_or(0);
+            assert_eq!([count("Add"), count("Relu")], left);
+        }
+    }
+}
