@@ -8,7 +8,7 @@ mod shape;
 
 pub(crate) use shape::{Method, Shape, transformed};
 
-use super::registers::{FEW, MANY, add, multiply};
+use super::registers::{FEW, MANY, add, load, multiply, part, store};
 use super::winograd::{Filter, Four, Transform, Two};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -143,25 +143,14 @@ impl Images<'_> {
                 }
             }
         }
-        for first in (0..channels).step_by(S::F32_LANES) {
-            let lanes = S::F32_LANES.min(channels - first);
-            let mut turned = [[simd.splat_f32s(0.0); TILE]; TILE];
-            for column in 0..TILE {
-                let mut line = [simd.splat_f32s(0.0); TILE];
-                for (element, seen) in line.iter_mut().zip(&seen) {
-                    *element = load(simd, &seen[column][first..][..lanes]);
-                }
-                for (turned, value) in turned.iter_mut().zip(F::Input::line(simd, line)) {
-                    turned[column] = value;
-                }
-            }
-            for (row, turned) in turned.into_iter().enumerate() {
-                let line = F::Input::line(simd, turned);
-                for (column, value) in line.into_iter().enumerate() {
-                    let place = (row * TILE + column) * layout.inputs + index * layout.input + first;
-                    store(simd, &mut work.inputs[place..][..S::F32_LANES], value);
-                }
-            }
+        let (out, apart) = (&mut work.inputs[index * layout.input..], layout.inputs);
+        let whole = channels - channels % S::F32_LANES;
+        for first in (0..whole).step_by(S::F32_LANES) {
+            let own = first..first + S::F32_LANES;
+            transform_channels::<S, F::Input, TILE, true>(simd, &seen, own, &mut out[first..], apart);
+        }
+        if whole < channels {
+            transform_channels::<S, F::Input, TILE, false>(simd, &seen, whole..channels, &mut out[whole..], apart);
         }
     }
 
@@ -250,6 +239,32 @@ impl Images<'_> {
     }
 }
 
+/// Transforms what is seen of some channels, a whole vector or less, into places that lie so far apart.
+#[inline(always)]
+fn transform_channels<S: Simd, T: Transform<TILE, TILE>, const TILE: usize, const WHOLE: bool>(
+    simd: S,
+    seen: &[[&[f32]; TILE]; TILE],
+    own: Range<usize>,
+    out: &mut [f32],
+    apart: usize,
+) {
+    let mut turned = [[simd.splat_f32s(0.0); TILE]; TILE];
+    for column in 0..TILE {
+        let mut line = [simd.splat_f32s(0.0); TILE];
+        for (element, seen) in line.iter_mut().zip(seen) {
+            *element = part::<S, WHOLE>(simd, seen[column], &own);
+        }
+        for (turned, value) in turned.iter_mut().zip(T::line(simd, line)) {
+            turned[column] = value;
+        }
+    }
+    for (row, turned) in turned.into_iter().enumerate() {
+        for (column, value) in T::line(simd, turned).into_iter().enumerate() {
+            store(simd, &mut out[(row * TILE + column) * apart..][..S::F32_LANES], value);
+        }
+    }
+}
+
 /// The product of some rows and a panel of the kernel, into rows that lie so far apart.
 #[inline(always)]
 fn product<S: Simd, const R: usize, const V: usize>(
@@ -280,24 +295,6 @@ fn product<S: Simd, const R: usize, const V: usize>(
     }
     for (out, sums) in out.chunks_mut(apart).zip(&sums) {
         S::as_mut_simd_f32s(&mut out[..V * S::F32_LANES]).0.copy_from_slice(sums);
-    }
-}
-
-/// A vector, filled with zeros where there are fewer numbers.
-#[inline(always)]
-fn load<S: Simd>(simd: S, numbers: &[f32]) -> S::f32s {
-    match S::as_simd_f32s(numbers).0.first() {
-        Some(whole) => *whole,
-        None => simd.partial_load_f32s(numbers),
-    }
-}
-
-/// As much of a vector as there is room for.
-#[inline(always)]
-fn store<S: Simd>(simd: S, numbers: &mut [f32], value: S::f32s) {
-    match S::as_mut_simd_f32s(numbers).0.first_mut() {
-        Some(whole) => *whole = value,
-        None => simd.partial_store_f32s(numbers, value),
     }
 }
 

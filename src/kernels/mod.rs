@@ -1,6 +1,7 @@
 //! Inner loops for whatever vectors the processor has.
 
 pub(crate) mod convolution;
+pub(crate) mod depthwise;
 pub(crate) mod gelu;
 pub(crate) mod moved;
 pub(crate) mod normal;

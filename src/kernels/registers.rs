@@ -1,6 +1,7 @@
 //! Products that stay in registers: a few numbers of a left panel times one or two vectors of a right one.
 
 use pulp::{Arch, Simd, WithSimd};
+use std::ops::Range;
 
 /// Sizes of panels on this processor.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,5 +50,30 @@ pub(crate) fn multiply<S: Simd, const R: usize, const V: usize>(
         for (out, &r) in out.iter_mut().zip(right) {
             *out = simd.mul_add_f32s(l, r, *out);
         }
+    }
+}
+
+/// A vector, filled with zeros where there are fewer numbers.
+#[inline(always)]
+pub(crate) fn load<S: Simd>(simd: S, numbers: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(numbers).0.first() {
+        Some(whole) => *whole,
+        None => simd.partial_load_f32s(numbers),
+    }
+}
+
+/// Some numbers, a whole vector or less.
+#[inline(always)]
+pub(crate) fn part<S: Simd, const WHOLE: bool>(simd: S, numbers: &[f32], own: &Range<usize>) -> S::f32s {
+    let numbers = &numbers[own.start..own.end];
+    if WHOLE { S::as_simd_f32s(&numbers[..S::F32_LANES]).0[0] } else { load(simd, numbers) }
+}
+
+/// As much of a vector as there is room for.
+#[inline(always)]
+pub(crate) fn store<S: Simd>(simd: S, numbers: &mut [f32], value: S::f32s) {
+    match S::as_mut_simd_f32s(numbers).0.first_mut() {
+        Some(whole) => *whole = value,
+        None => simd.partial_store_f32s(numbers, value),
     }
 }

@@ -2,6 +2,7 @@
 
 mod after;
 mod convolutions;
+mod depthwise;
 mod elementwise;
 mod last;
 mod moves;

@@ -1,11 +1,12 @@
 //! Images with their channels last between our convolutions, which read and write them so: what computes one element from
 //! another, adds up places or puts channels together does so in this order as well, and axes are moved where others begin.
 
-use super::convolutions;
 use super::operators::{DOMAIN, SHAPE};
+use super::{convolutions, depthwise};
 use crate::graph::{Graph, Name, Node, attribute, normalise};
 use crate::session::Kinds;
 use crate::tensor::Tensor;
+use onnx_protobuf::AttributeProto;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -16,56 +17,32 @@ pub(super) const LAST: [usize; 4] = [0, 2, 3, 1];
 pub(super) const FIRST: [usize; 4] = [0, 3, 1, 2];
 
 /// Operators that compute each element of the output from those of the operands at its place.
+#[rustfmt::skip]
 const ELEMENTWISE: &[&str] = &[
-    "Abs",
-    "Add",
-    "And",
-    "Cast",
-    "Clip",
-    "Div",
-    "Elu",
-    "Equal",
-    "Erf",
-    "Exp",
-    "Greater",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "LeakyRelu",
-    "Less",
-    "Log",
-    "Max",
-    "Min",
-    "Mul",
-    "Neg",
-    "Not",
-    "Or",
-    "Pow",
-    "Reciprocal",
-    "Relu",
-    "Sigmoid",
-    "Sign",
-    "Softplus",
-    "Sqrt",
-    "Sub",
-    "Sum",
-    "Tanh",
-    "Where",
+    "Abs", "Add", "And", "Cast", "Clip", "Div", "Elu", "Equal", "Erf", "Exp", "Greater", "HardSigmoid", "HardSwish",
+    "Identity", "LeakyRelu", "Less", "Log", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu",
+    "Sigmoid", "Sign", "Softplus", "Sqrt", "Sub", "Sum", "Tanh", "Where",
 ];
+/// Our convolutions, which know no other images.
+const CONVOLUTIONS: &[&str] = &[convolutions::OPERATOR, depthwise::OPERATOR];
 /// Those of ours.
 const OURS: &[&str] = &["Gelu", "GeluGradient", "ReluGradient"];
 
 /// Gives our convolutions images with their channels last, and tells the kinds of new values.
 pub(super) fn between_convolutions(graph: &mut Graph, kinds: &mut Kinds) {
     let is_ours = |node: &Node, ops: &[&str]| node.domain == DOMAIN && ops.contains(&&*node.op);
-    if !graph.nodes.iter().any(|node| is_ours(node, &[convolutions::OPERATOR])) {
+    if !graph.nodes.iter().any(|node| is_ours(node, CONVOLUTIONS)) {
         return;
     }
     let constants = std::mem::take(&mut graph.constants);
-    let (last, only) = (BTreeMap::new(), BTreeSet::new());
-    let mut walk = Walk { kinds, constants, nodes: Vec::with_capacity(graph.nodes.len()), last, only };
+    let (last, only, renamed) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+    let mut walk = Walk { kinds, constants, nodes: Vec::with_capacity(graph.nodes.len()), last, only, renamed };
     for mut node in std::mem::take(&mut graph.nodes) {
-        let ours = is_ours(&node, &[convolutions::OPERATOR]);
+        node.rename_inputs(&walk.renamed);
+        if walk.turned(&node) {
+            continue;
+        }
+        let ours = is_ours(&node, CONVOLUTIONS);
         let along = ours || is_ours(&node, OURS) || (node.domain.is_empty() && ELEMENTWISE.contains(&&*node.op));
         let done = if along && (ours || walk.is_wanted(&node)) {
             walk.elementwise(&mut node)
@@ -78,7 +55,12 @@ pub(super) fn between_convolutions(graph: &mut Graph, kinds: &mut Kinds) {
         }
         walk.nodes.push(node);
     }
-    graph.outputs.iter().for_each(|name| walk.first(name));
+    for name in &graph.outputs {
+        walk.first(name);
+        if let Some(there) = walk.renamed.get(name) {
+            walk.nodes.push(plain("Identity", there, name, vec![]));
+        }
+    }
     (graph.nodes, graph.constants) = (walk.nodes, walk.constants);
     graph.prune();
 }
@@ -92,6 +74,8 @@ struct Walk<'a> {
     last: BTreeMap<Name, Name>,
     /// Those that are there in no other way.
     only: BTreeSet<Name>,
+    /// Values that are others.
+    renamed: BTreeMap<Name, Name>,
 }
 
 impl Walk<'_> {
@@ -178,6 +162,22 @@ impl Walk<'_> {
         true
     }
 
+    /// Lets a Transpose that takes channels to one end or the other move nothing, where that can be: then it is gone.
+    fn turned(&mut self, node: &Node) -> bool {
+        let (Some(input), Ok(output)) = (node.input(0), node.output()) else { return false };
+        if node.op != "Transpose" || !node.domain.is_empty() {
+            return false;
+        }
+        let order = node.order(LAST.len());
+        if order == FIRST {
+            self.first(input);
+            self.last.insert(output.clone(), input.clone());
+            return self.only.insert(output.clone());
+        }
+        let there = self.last.get(input).filter(|_| order == LAST);
+        there.cloned().map(|there| self.renamed.insert(output.clone(), there)).is_some()
+    }
+
     /// The name of an image with its channels last.
     fn last(&mut self, name: &Name) -> Name {
         if let Some(known) = self.last.get(name) {
@@ -229,14 +229,12 @@ fn of_channels(shape: &[usize]) -> Option<usize> {
 }
 
 fn transpose(from: &Name, to: &Name, order: [usize; 4]) -> Node {
-    Node {
-        name: String::new(),
-        domain: String::new(),
-        op: "Transpose".into(),
-        inputs: vec![Some(from.clone())],
-        outputs: vec![Some(to.clone())],
-        attributes: vec![attribute("perm", order.map(|axis| axis as i64).to_vec())],
-    }
+    plain("Transpose", from, to, vec![attribute("perm", order.map(|axis| axis as i64).to_vec())])
+}
+
+fn plain(op: &str, from: &Name, to: &Name, attributes: Vec<AttributeProto>) -> Node {
+    let (inputs, outputs) = (vec![Some(from.clone())], vec![Some(to.clone())]);
+    Node { name: String::new(), domain: String::new(), op: op.into(), inputs, outputs, attributes }
 }
 
 #[cfg(test)]
@@ -244,6 +242,7 @@ mod tests {
     use super::super::operators::tests::{Built, counts};
     use super::*;
     use crate::session::onnxruntime::convolutions::by_tiles;
+    use crate::session::onnxruntime::depthwise::by_channel;
 
     const IMAGES: [usize; 4] = [8, 32, 12, 12];
 
@@ -322,5 +321,27 @@ mod tests {
             let count = |op: &str| counts.get(op).copied().unwrap_or(0);
             assert_eq!([count("Add"), count("Relu")], left);
         }
+    }
+
+    #[test]
+    fn what_takes_channels_to_the_end_moves_nothing() {
+        let mut built = Built::new(&IMAGES, &["e", "b", "f"]);
+        let perm = |order: [usize; 4]| vec![attribute("perm", order.map(|axis| axis as i64).to_vec())];
+        built.constant("w", &[32, 1, 5, 7]);
+        built.constant("bias", &[32]);
+        let attributes = vec![attribute("pads", vec![2, 3, 2, 3]), attribute("group", 32)];
+        built.node("Conv", &["x", "w", "bias"], &["a"], &IMAGES, attributes);
+        built.node("Transpose", &["a"], &["b"], &[8, 12, 12, 32], perm(LAST));
+        built.node("Relu", &["b"], &["c"], &[8, 12, 12, 32], vec![]);
+        built.node("Transpose", &["c"], &["d"], &IMAGES, perm(FIRST));
+        built.node("Add", &["d", "x"], &["e"], &IMAGES, vec![]);
+        built.node("MaxPool", &["d"], &["f"], &IMAGES, vec![attribute("kernel_shape", vec![1, 1])]);
+        let (mut graph, mut kinds) = (built.graph.clone(), built.kinds.clone());
+        assert_eq!(by_channel(&mut graph, &kinds).iter().len(), 1);
+        between_convolutions(&mut graph, &mut kinds);
+        // Of the input, and of what is put out and pooled with channels first.
+        assert_eq!(counts(&graph)["Transpose"], 3);
+        let [expected, found] = built.run(&|_| false);
+        found.iter().zip(&expected).for_each(|(found, expected)| near(found, expected));
     }
 }

@@ -1,6 +1,6 @@
 //! Operators of our own in a session for gradients.
 
-use super::{after, convolutions, elementwise, last, moves, normal, pooling, products, scatter, sums};
+use super::{after, convolutions, depthwise, elementwise, last, moves, normal, pooling, products, scatter, sums};
 use crate::graph::{Graph, Made, Name, Node, attribute};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
@@ -49,9 +49,11 @@ pub(super) fn replaced(
     domain = with(domain, elementwise::relu_gradients(&mut graph, &kinds), &mut any)?;
     domain = with(domain, normal::gradients(&mut graph, &kinds), &mut any)?;
     let mut tiled = convolutions::by_tiles(&mut graph, &kinds, rough, threads);
+    let by_channel = depthwise::by_channel(&mut graph, &kinds);
     last::between_convolutions(&mut graph, &mut kinds);
     after::with_convolutions(&mut graph, &kinds, &mut tiled);
     domain = with(domain, tiled, &mut any)?;
+    domain = with(domain, by_channel, &mut any)?;
     let kinds = &kinds;
     domain = with(domain, pooling::with_places(&mut graph, kinds), &mut any)?;
     domain = with(domain, scatter::of_rows(&mut graph, kinds), &mut any)?;

@@ -1,0 +1,79 @@
+//! Convolutions of a session in which each channel has a kernel of its own, on images with their channels last.
+
+use super::operators::{Layer, Layers, elements, images, in_parallel, inputs, missing, put};
+use crate::graph::{Graph, Node};
+use crate::kernels::depthwise::{Lines, Shape};
+use crate::session::Kinds;
+use crate::tensor::Tensor;
+use ort::Result;
+use ort::operator::ComputeContext;
+use ort::value::TensorElementType;
+use pulp::Arch;
+
+/// Name of the operator.
+pub(super) const OPERATOR: &str = DepthwiseConv::OPERATOR;
+
+/// The least channels: fewer do not fill a vector.
+const LEAST: usize = 16;
+
+/// `DepthwiseConv(x)`
+pub(super) struct DepthwiseConv {
+    shape: Shape,
+    images: usize,
+    kernel: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// Puts nodes of our operator in the place of such convolutions with constant kernels.
+pub(super) fn by_channel(graph: &mut Graph, kinds: &Kinds) -> Layers<DepthwiseConv> {
+    put(graph, kinds, |node, made| {
+        let constant = |name| made.constants.get(name).map(|tensor| &**tensor);
+        let (weights, bias) = (constant(node.input(1)?)?, node.input(2).map(constant));
+        let (shape, images) = shape(node, kinds, weights)?;
+        let bias = bias.map_or(Some(&[][..]), |bias| bias?.slice::<f32>())?.to_vec();
+        let weights = weights.slice::<f32>()?;
+        let taps = shape.taps[0] * shape.taps[1];
+        let kernel = (0..weights.len()).map(|i| weights[i % shape.channels * taps + i / shape.channels]).collect();
+        Some((vec![node.input(0)?], DepthwiseConv { shape, images, kernel, bias }))
+    })
+}
+
+/// Shape and number of images of such a convolution, in float32, all places one apart.
+fn shape(node: &Node, kinds: &Kinds, weights: &Tensor) -> Option<(Shape, usize)> {
+    let ones = |name| node.ints(name).is_none_or(|values| values.iter().all(|&v| v == 1));
+    if node.op != "Conv" || !ones("strides") || !ones("dilations") {
+        return None;
+    }
+    let [[images, channels, h, w], [_, outputs, oh, ow]] = images(node, kinds)?;
+    let &[top, left, _, _] = node.ints("pads").unwrap_or(&[0; 4]) else { return None };
+    let pads = [usize::try_from(top).ok()?, usize::try_from(left).ok()?];
+    let own = node.int("group").unwrap_or(1) == channels as i64 && outputs == channels && channels >= LEAST;
+    let &[_, 1, down, across] = weights.shape() else { return None };
+    let own = own && matches!(across, 3 | 5 | 7);
+    own.then_some((Shape { channels, taps: [down, across], input: [h, w], pads, output: [oh, ow] }, images))
+}
+
+impl Layer for DepthwiseConv {
+    const OPERATOR: &'static str = "DepthwiseConv";
+    const INPUTS: &'static [TensorElementType] = &[TensorElementType::Float32];
+
+    fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
+        let DepthwiseConv { shape, images, kernel, bias } = self;
+        let values = inputs(context)?;
+        let [x] = elements(&values)?[..] else { return Err(missing()) };
+        let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
+        let (_, y) = y.try_extract_tensor_mut::<f32>()?;
+        let line = shape.output[1] * shape.channels;
+        if x.len() != images * shape.channels * shape.input[0] * shape.input[1]
+            || y.len() != images * shape.output[0] * line
+        {
+            return Err(missing());
+        }
+        // An image is a task.
+        let tasks = y.chunks_mut((shape.output[0] * line).max(1));
+        in_parallel(context, tasks, |image, y| {
+            let lines = image * shape.output[0]..(image + 1) * shape.output[0];
+            arch.dispatch(Lines { shape: *shape, lines, x, kernel, bias, y });
+        })
+    }
+}
