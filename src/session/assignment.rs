@@ -22,7 +22,7 @@ pub struct Assignment {
 }
 
 /// Convolutions and matrix products, what ONNX Runtime fuses them into, and our own.
-const PRODUCTS: [&str; 10] = [
+const PRODUCTS: [&str; 11] = [
     "Conv",
     "ConvTranspose",
     "MatMul",
@@ -33,6 +33,7 @@ const PRODUCTS: [&str; 10] = [
     "NhwcConv",
     "NhwcFusedConv",
     super::onnxruntime::WINOGRAD_CONV,
+    super::onnxruntime::DEPTHWISE_CONV,
 ];
 
 fn is_product(node: &Assigned) -> bool {

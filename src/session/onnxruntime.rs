@@ -16,6 +16,7 @@ mod seen;
 mod sums;
 
 pub(super) use convolutions::OPERATOR as WINOGRAD_CONV;
+pub(super) use depthwise::OPERATOR as DEPTHWISE_CONV;
 
 use super::assignment::{self, Assigned, Tally};
 use super::{DeviceChoice, RuntimeInfo, RuntimeOptions, Session, SessionError, Surroundings, cuda, locate};

@@ -17,7 +17,8 @@ use std::sync::Arc;
 /// Name of the operator.
 pub(in crate::session) const OPERATOR: &str = WinogradConv::OPERATOR;
 
-/// `WinogradConv(x, added, kept)`: a convolution, but for its images, and what is done with its result.
+/// `WinogradConv(x, added, seen)`: a convolution, but for its images, and what is done with its result. Images have their
+/// channels last.
 pub(super) struct WinogradConv {
     shape: Shape,
     images: usize,
@@ -99,7 +100,7 @@ impl Layer for WinogradConv {
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         // A share of all rows of tiles for each thread.
         let all = images * shape.tiles()[0];
-        let share = all.div_ceil(*threads);
+        let share = all.div_ceil(*threads).max(1);
         let mut rest = y;
         let mut tasks = vec![];
         for start in (0..all).step_by(share) {

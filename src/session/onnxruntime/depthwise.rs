@@ -1,5 +1,6 @@
 //! Convolutions of a session in which each channel has a kernel of its own, on images with their channels last.
 
+use super::last;
 use super::operators::{Layer, Layers, elements, images, in_parallel, inputs, missing, put};
 use crate::graph::{Graph, Node};
 use crate::kernels::depthwise::{Lines, Shape};
@@ -11,12 +12,14 @@ use ort::value::TensorElementType;
 use pulp::Arch;
 
 /// Name of the operator.
-pub(super) const OPERATOR: &str = DepthwiseConv::OPERATOR;
+pub(in crate::session) const OPERATOR: &str = DepthwiseConv::OPERATOR;
 
 /// The least channels: fewer do not fill a vector.
 const LEAST: usize = 16;
+/// Elements of one task.
+const TASK: usize = 1 << 15;
 
-/// `DepthwiseConv(x)`
+/// `DepthwiseConv(x)`: a convolution, but for its images.
 pub(super) struct DepthwiseConv {
     shape: Shape,
     images: usize,
@@ -24,9 +27,13 @@ pub(super) struct DepthwiseConv {
     bias: Vec<f32>,
 }
 
-/// Puts nodes of our operator in the place of such convolutions with constant kernels.
+/// Puts nodes of our operator in the place of such convolutions with constant kernels beside which the graph has channels
+/// last: between its own convolutions the runtime keeps them in blocks, which is as fast.
 pub(super) fn by_channel(graph: &mut Graph, kinds: &Kinds) -> Layers<DepthwiseConv> {
+    let ends = last::ends(graph);
     put(graph, kinds, |node, made| {
+        let mut own = node.inputs.iter().chain(&node.outputs).flatten();
+        own.find(|name| ends.contains(*name))?;
         let constant = |name| made.constants.get(name).map(|tensor| &**tensor);
         let (weights, bias) = (constant(node.input(1)?)?, node.input(2).map(constant));
         let (shape, images) = shape(node, kinds, weights)?;
@@ -64,15 +71,15 @@ impl Layer for DepthwiseConv {
         let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         let line = shape.output[1] * shape.channels;
-        if x.len() != images * shape.channels * shape.input[0] * shape.input[1]
+        if line == 0
+            || x.len() != images * shape.channels * shape.input[0] * shape.input[1]
             || y.len() != images * shape.output[0] * line
         {
             return Err(missing());
         }
-        // An image is a task.
-        let tasks = y.chunks_mut((shape.output[0] * line).max(1));
-        in_parallel(context, tasks, |image, y| {
-            let lines = image * shape.output[0]..(image + 1) * shape.output[0];
+        let at_once = (TASK / line).max(1);
+        in_parallel(context, y.chunks_mut(at_once * line), |task, y| {
+            let lines = task * at_once..task * at_once + y.len() / line;
             arch.dispatch(Lines { shape: *shape, lines, x, kernel, bias, y });
         })
     }
