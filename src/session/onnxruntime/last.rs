@@ -23,10 +23,10 @@ const ELEMENTWISE: &[&str] = &[
     "Identity", "LeakyRelu", "Less", "Log", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu",
     "Sigmoid", "Sign", "Softplus", "Sqrt", "Sub", "Sum", "Tanh", "Where",
 ];
-/// Our convolutions, which know no other images.
-const CONVOLUTIONS: &[&str] = &[convolutions::OPERATOR, depthwise::OPERATOR];
 /// Those of ours.
 const OURS: &[&str] = &["Gelu", "GeluGradient", "ReluGradient"];
+/// Our convolutions, which know no other images.
+const CONVOLUTIONS: &[&str] = &[convolutions::OPERATOR, depthwise::OPERATOR];
 
 /// Images that the graph itself takes from channels last, or there.
 pub(super) fn ends(graph: &Graph) -> BTreeSet<Name> {
@@ -53,13 +53,12 @@ pub(super) fn between_convolutions(graph: &mut Graph, kinds: &mut Kinds) {
         if walk.turned(&node) {
             continue;
         }
-        let ours = is_ours(&node, CONVOLUTIONS);
-        let along = ours || is_ours(&node, OURS) || (node.domain.is_empty() && ELEMENTWISE.contains(&&*node.op));
-        let done = if along && (ours || walk.is_wanted(&node)) {
-            walk.elementwise(&mut node)
-        } else {
-            walk.reduction(&mut node) || walk.concat(&mut node)
-        };
+        if is_ours(&node, CONVOLUTIONS) {
+            walk.convolution(node);
+            continue;
+        }
+        let elementwise = is_ours(&node, OURS) || (node.domain.is_empty() && ELEMENTWISE.contains(&&*node.op));
+        let done = (elementwise && walk.elementwise(&mut node)) || walk.reduction(&mut node) || walk.concat(&mut node);
         if !done {
             let read: Vec<Name> = node.inputs.iter().flatten().cloned().chain(node.captured()).collect();
             read.iter().for_each(|name| walk.first(name));
@@ -101,23 +100,29 @@ impl Walk<'_> {
         any || (images.clone().next().is_some() && images.all(|name| self.last.contains_key(name)))
     }
 
-    /// Has a node compute images with their channels last; false where it cannot.
+    /// Gives a convolution of ours what it reads.
+    fn convolution(&mut self, mut node: Node) {
+        if let (Some(input), Ok(output)) = (node.input(0).cloned(), node.output().cloned()) {
+            node.inputs[0] = Some(self.last(&input));
+            self.give(&mut node, output);
+        }
+        self.nodes.push(node);
+    }
+
+    /// Has a node compute images with their channels last; false where it cannot, or nothing asks for it.
     fn elementwise(&mut self, node: &mut Node) -> bool {
         let operand = |name: &Name| match self.constants.get(name) {
             Some(constant) => constant.len() == 1 || of_channels(constant.shape()).is_some(),
             None => self.shape(name).is_some_and(|shape| shape.len() == 4),
         };
         let output = node.output().ok().filter(|output| self.shape(output).is_some_and(|shape| shape.len() == 4));
-        let Some(output) = output.cloned().filter(|_| node.inputs.iter().flatten().all(operand)) else { return false };
+        let able = self.is_wanted(node) && node.inputs.iter().flatten().all(operand);
+        let Some(output) = output.cloned().filter(|_| able) else { return false };
         for input in node.inputs.iter_mut().flatten() {
             *input = match self.constants.get(input).cloned() {
                 Some(constant) => self.of_channels(input, &constant),
                 None => self.last(input),
             };
-        }
-        if let Some(shape) = node.ints(SHAPE).map(|shape| LAST.map(|axis| shape[axis]).to_vec()) {
-            node.attributes.retain(|a| a.name != SHAPE);
-            node.attributes.push(attribute(SHAPE, shape));
         }
         self.give(node, output);
         true
@@ -208,6 +213,11 @@ impl Walk<'_> {
 
     /// Has a node give a value with its channels last.
     fn give(&mut self, node: &mut Node, output: Name) {
+        // Nodes of ours tell the shape.
+        if let Some(shape) = node.ints(SHAPE).map(|shape| LAST.map(|axis| shape[axis]).to_vec()) {
+            node.attributes.retain(|a| a.name != SHAPE);
+            node.attributes.push(attribute(SHAPE, shape));
+        }
         node.outputs[0] = Some(self.named(&output));
         self.only.insert(output);
     }
