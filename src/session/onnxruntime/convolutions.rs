@@ -1,7 +1,7 @@
 //! Convolutions of a session that are computed by [Winograd's method](crate::kernels::winograd) instead of by the runtime.
 
 use super::after::Relu;
-use super::operators::{Layer, Layers, elements, images, in_parallel, inputs, missing, put};
+use super::operators::{Layer, Layers, elements, in_parallel, inputs, missing, neighbouring, put};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::convolution::{Images, Left, Method, Shape, Work, transformed};
 use crate::session::{Kinds, Rough};
@@ -58,16 +58,9 @@ pub(super) fn bytes(graph: &Graph, kinds: &Kinds, rough: Rough) -> u64 {
 
 /// Shape and number of images of a convolution with a constant kernel of 3×3 neighbouring taps, in float32.
 fn shape(node: &Node, kinds: &Kinds, rough: Rough, constants: &BTreeMap<Name, Arc<Tensor>>) -> Option<(Shape, usize)> {
-    let ones = |name| node.ints(name).is_none_or(|values| values.iter().all(|&v| v == 1));
-    if node.op != "Conv" || node.int("group").unwrap_or(1) != 1 || !ones("strides") || !ones("dilations") {
-        return None;
-    }
+    let ([[images, channels, h, w], [_, outputs, oh, ow]], pads) = neighbouring(node, kinds)?;
     let kernel = constants.get(node.input(1)?)?;
-    let [[images, channels, h, w], [_, outputs, oh, ow]] = images(node, kinds)?;
-    let pads = node.ints("pads").unwrap_or(&[0; 4]);
-    let &[top, left, _, _] = pads else { return None };
-    let pads = [usize::try_from(top).ok()?, usize::try_from(left).ok()?];
-    let fits = kernel.shape() == [outputs, channels, 3, 3];
+    let fits = node.int("group").unwrap_or(1) == 1 && kernel.shape() == [outputs, channels, 3, 3];
     let method = if rough(node) { Method::Four } else { Method::Two };
     fits.then_some((Shape { method, channels, outputs, input: [h, w], pads, output: [oh, ow] }, images))
 }

@@ -1,7 +1,7 @@
 //! Convolutions of a session in which each channel has a kernel of its own, on images with their channels last.
 
 use super::last;
-use super::operators::{Layer, Layers, elements, images, in_parallel, inputs, missing, put};
+use super::operators::{Layer, Layers, elements, in_parallel, inputs, missing, neighbouring, put};
 use crate::graph::{Graph, Node};
 use crate::kernels::depthwise::{Lines, Shape};
 use crate::session::Kinds;
@@ -47,16 +47,9 @@ pub(super) fn by_channel(graph: &mut Graph, kinds: &Kinds) -> Layers<DepthwiseCo
 
 /// Shape and number of images of such a convolution, in float32, all places one apart.
 fn shape(node: &Node, kinds: &Kinds, weights: &Tensor) -> Option<(Shape, usize)> {
-    let ones = |name| node.ints(name).is_none_or(|values| values.iter().all(|&v| v == 1));
-    if node.op != "Conv" || !ones("strides") || !ones("dilations") {
-        return None;
-    }
-    let [[images, channels, h, w], [_, outputs, oh, ow]] = images(node, kinds)?;
-    let &[top, left, _, _] = node.ints("pads").unwrap_or(&[0; 4]) else { return None };
-    let pads = [usize::try_from(top).ok()?, usize::try_from(left).ok()?];
+    let ([[images, channels, h, w], [_, outputs, oh, ow]], pads) = neighbouring(node, kinds)?;
+    let &[_, 1, down, across @ (3 | 5 | 7)] = weights.shape() else { return None };
     let own = node.int("group").unwrap_or(1) == channels as i64 && outputs == channels && channels >= LEAST;
-    let &[_, 1, down, across] = weights.shape() else { return None };
-    let own = own && matches!(across, 3 | 5 | 7);
     own.then_some((Shape { channels, taps: [down, across], input: [h, w], pads, output: [oh, ow] }, images))
 }
 

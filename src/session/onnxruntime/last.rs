@@ -30,13 +30,17 @@ const CONVOLUTIONS: &[&str] = &[convolutions::OPERATOR, depthwise::OPERATOR];
 
 /// Images that the graph itself takes from channels last, or there.
 pub(super) fn ends(graph: &Graph) -> BTreeSet<Name> {
-    let moves = graph.nodes.iter().filter(|node| node.op == "Transpose" && node.domain.is_empty());
-    let end = |node: &Node| match node.order(LAST.len()) {
-        order if order == FIRST => node.output().ok().cloned(),
-        order if order == LAST => node.input(0).cloned(),
+    let end = |node: &Node| match node {
+        node if moves(node, FIRST) => node.output().ok().cloned(),
+        node if moves(node, LAST) => node.input(0).cloned(),
         _ => None,
     };
-    moves.filter_map(end).collect()
+    graph.nodes.iter().filter_map(end).collect()
+}
+
+/// Whether a node puts the axes of images in this order.
+pub(super) fn moves(node: &Node, order: [usize; 4]) -> bool {
+    node.op == "Transpose" && node.domain.is_empty() && node.order(order.len()) == order
 }
 
 /// Gives our convolutions images with their channels last, and tells the kinds of new values.
@@ -181,16 +185,12 @@ impl Walk<'_> {
     /// Lets a Transpose that takes channels to one end or the other move nothing, where that can be: then it is gone.
     fn turned(&mut self, node: &Node) -> bool {
         let (Some(input), Ok(output)) = (node.input(0), node.output()) else { return false };
-        if node.op != "Transpose" || !node.domain.is_empty() {
-            return false;
-        }
-        let order = node.order(LAST.len());
-        if order == FIRST {
+        if moves(node, FIRST) {
             self.first(input);
             self.last.insert(output.clone(), input.clone());
             return self.only.insert(output.clone());
         }
-        let there = self.last.get(input).filter(|_| order == LAST);
+        let there = self.last.get(input).filter(|_| moves(node, LAST));
         there.cloned().map(|there| self.renamed.insert(output.clone(), there)).is_some()
     }
 

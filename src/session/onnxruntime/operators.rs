@@ -209,6 +209,15 @@ pub(super) fn images(node: &Node, kinds: &Kinds) -> Option<[[usize; 4]; 2]> {
     told.then_some(shapes)
 }
 
+/// Those shapes of a convolution whose taps and places are one apart, and the zeros above and left of its images.
+pub(super) fn neighbouring(node: &Node, kinds: &Kinds) -> Option<([[usize; 4]; 2], [usize; 2])> {
+    let ones = |name| node.ints(name).is_none_or(|values| values.iter().all(|&v| v == 1));
+    let &[top, left, _, _] = node.ints("pads").unwrap_or(&[0; 4]) else { return None };
+    let pads = [usize::try_from(top).ok()?, usize::try_from(left).ok()?];
+    let own = node.op == "Conv" && ones("strides") && ones("dilations");
+    Some((images(node, kinds).filter(|_| own)?, pads))
+}
+
 /// All inputs of a node.
 pub(super) fn inputs<'c>(context: &'c ComputeContext) -> Result<Vec<ValueRef<'c>>> {
     (0..context.num_inputs()?).map(|i| context.input(i)?.ok_or_else(missing)).collect()

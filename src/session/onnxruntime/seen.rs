@@ -32,8 +32,8 @@ pub(super) fn through(graph: &mut Graph, kinds: &Kinds) -> Vec<Seen> {
         graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten().map(move |name| (name, node))).collect();
     let operand = |name: &Name| made.get(name).filter(|node| reshapes(node)).and_then(|node| node.input(0));
     let before = |name: &Name| operand(name).filter(|operand| made.contains_key(operand)).cloned();
-    let moved =
-        |name: &Name| made.get(name).and_then(|node| channels_last(node)).filter(|name| made.contains_key(name));
+    let images = |name: &Name| made.get(name).filter(|node| last::moves(node, last::FIRST))?.input(0);
+    let moved = |name: &Name| images(name).filter(|name| made.contains_key(name));
     let (mut outputs, mut seen) = (vec![], vec![]);
     for name in &graph.outputs {
         let (source, form) = match (kinds.get(name), moved(name)) {
@@ -54,12 +54,6 @@ pub(super) fn through(graph: &mut Graph, kinds: &Kinds) -> Vec<Seen> {
     graph.outputs = outputs;
     graph.prune();
     seen
-}
-
-/// The operand of a node that puts the channels of images, which it has last, first.
-fn channels_last(node: &Node) -> Option<&Name> {
-    let first = node.op == "Transpose" && node.domain.is_empty() && node.order(0) == last::FIRST;
-    node.input(0).filter(|_| first)
 }
 
 /// Whether a node gives its operand another shape and nothing else.
