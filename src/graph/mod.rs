@@ -121,6 +121,18 @@ impl Graph {
         Ok(())
     }
 
+    /// Of each value that is read once and is no output, the place of the node that reads it.
+    pub(crate) fn lone_readers(&self) -> BTreeMap<Name, usize> {
+        let mut readers = BTreeMap::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            for name in node.inputs.iter().flatten().cloned().chain(node.captured()) {
+                readers.entry(name).and_modify(|reader| *reader = None).or_insert(Some(index));
+            }
+        }
+        readers.retain(|name, _| !self.outputs.contains(name));
+        readers.into_iter().filter_map(|(name, reader)| Some((name, reader?))).collect()
+    }
+
     /// Removes nodes and constants that no output needs.
     pub fn prune(&mut self) {
         let mut live: BTreeSet<Name> = self.outputs.iter().cloned().collect();

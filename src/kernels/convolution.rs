@@ -8,6 +8,7 @@ mod shape;
 
 pub(crate) use shape::{Method, Shape, transformed};
 
+use super::images::place;
 use super::registers::{FEW, MANY, add, load, multiply, part, store};
 use super::winograd::{Filter, Four, Transform, Two};
 use pulp::{Simd, WithSimd};
@@ -131,16 +132,15 @@ impl Images<'_> {
         layout: Layout,
         work: &mut Work,
     ) {
-        let Shape { channels, input: [height, width], pads: [above, left], .. } = self.shape;
-        let image = &self.x[tile.image * height * width * channels..][..height * width * channels];
+        let Shape { channels, input, pads: [above, left], .. } = self.shape;
+        let size = input[0] * input[1] * channels;
+        let image = &self.x[tile.image * size..][..size];
         let mut seen: [[&[f32]; TILE]; TILE] = [[&work.zeros; TILE]; TILE];
         for (i, seen) in seen.iter_mut().enumerate() {
             let row = (tile.row * OUT + i).wrapping_sub(above);
             for (j, seen) in seen.iter_mut().enumerate() {
                 let column = (tile.column * OUT + j).wrapping_sub(left);
-                if row < height && column < width {
-                    *seen = &image[(row * width + column) * channels..][..channels];
-                }
+                *seen = place(image, input, [row, column], &work.zeros);
             }
         }
         let (out, apart) = (&mut work.inputs[index * layout.input..], layout.inputs);

@@ -1,6 +1,7 @@
 //! Convolutions of images, each channel with a kernel of its own, at all places one apart. Images have their channels last:
 //! a vector holds neighbouring channels of one place.
 
+use super::images::place;
 use super::registers::{part, store};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -55,21 +56,19 @@ impl WithSimd for Lines<'_> {
 impl Lines<'_> {
     #[inline(always)]
     fn run<S: Simd, const TAPS: usize>(mut self, simd: S) {
-        let Shape { channels, taps, input: [height, width], pads: [above, left], output } = self.shape;
+        let Shape { channels, taps, input, pads: [above, left], output } = self.shape;
+        let size = input[0] * input[1] * channels;
         let zeros = vec![0.0; channels];
         // What the taps see of each line of the image.
         let mut seen: Vec<[&[f32]; REACH]> = vec![[&zeros; REACH]; taps[0]];
         for (index, line) in self.lines.clone().enumerate() {
-            let image = &self.x[line / output[0] * height * width * channels..][..height * width * channels];
+            let image = &self.x[line / output[0] * size..][..size];
             for start in (0..output[1]).step_by(BLOCK) {
                 for (i, seen) in seen.iter_mut().enumerate() {
                     let row = (line % output[0] + i).wrapping_sub(above);
                     for (j, seen) in seen.iter_mut().enumerate().take(BLOCK + TAPS - 1) {
                         let column = (start + j).wrapping_sub(left);
-                        *seen = match row < height && column < width {
-                            true => &image[(row * width + column) * channels..][..channels],
-                            false => &zeros,
-                        };
+                        *seen = place(image, input, [row, column], &zeros);
                     }
                 }
                 let count = BLOCK.min(output[1] - start);

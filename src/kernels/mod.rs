@@ -3,6 +3,7 @@
 pub(crate) mod convolution;
 pub(crate) mod depthwise;
 pub(crate) mod gelu;
+pub(crate) mod images;
 pub(crate) mod moved;
 pub(crate) mod normal;
 pub(crate) mod pool;

@@ -4,7 +4,6 @@ use super::convolutions::WinogradConv;
 use super::operators::{DOMAIN, Layers};
 use crate::graph::{Graph, Name, Node};
 use crate::session::Kinds;
-use std::collections::BTreeMap;
 
 /// Whether a ReLU follows, or the gradient of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -19,30 +18,20 @@ pub(super) enum Relu {
 /// Has each convolution add another image where the next node does, and then take the ReLU after it, or the gradient
 /// of one.
 pub(super) fn with_convolutions(graph: &mut Graph, kinds: &Kinds, layers: &mut Layers<WinogradConv>) {
-    let mut readers: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
-    for (index, node) in graph.nodes.iter().enumerate() {
-        let read = node.inputs.iter().flatten().cloned().chain(node.captured());
-        read.for_each(|name| readers.entry(name).or_default().push(index));
-    }
-    // Who wants an output of the graph is not known.
-    let known = |name: &Name| !graph.outputs.contains(name);
-    let next = |name: &Name| match readers.get(name).map(Vec::as_slice) {
-        Some(&[index]) if known(name) => Some(index),
-        _ => None,
-    };
-    let mut nodes: Vec<Option<Node>> = graph.nodes.iter().cloned().map(Some).collect();
+    let readers = graph.lone_readers();
+    let mut nodes: Vec<Option<Node>> = std::mem::take(&mut graph.nodes).into_iter().map(Some).collect();
     for index in 0..nodes.len() {
-        let Some(mut node) = nodes[index].clone() else { continue };
-        let Some(layer) = layers.of(&node) else { continue };
+        let Some(layer) = nodes[index].as_ref().and_then(|node| layers.of(node)) else { continue };
+        let Some(mut node) = nodes[index].take() else { continue };
         let mut place = index;
-        while let Some(reader) = node.output().ok().and_then(next) {
+        while let Some(&reader) = node.output().ok().and_then(|output| readers.get(output)) {
             let Some((operand, output)) = nodes[reader].as_ref().and_then(|next| layer.takes(&node, next, kinds))
             else {
                 break;
             };
             node.inputs.extend(operand.map(Some));
             node.outputs = vec![Some(output)];
-            nodes[place] = None;
+            nodes[reader] = None;
             place = reader;
         }
         nodes[place] = Some(node);

@@ -17,14 +17,12 @@ const PREFIX: &str = "onnx_unlearn/moved_";
 /// product, to another place; how it moves the others stays.
 pub(super) fn turn(graph: &mut Graph, kinds: &Kinds) {
     let made = Made::new(graph);
-    let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs);
-    let mut readers: BTreeMap<&Name, usize> = BTreeMap::new();
-    read.for_each(|name| *readers.entry(name).or_default() += 1);
+    let readers = graph.lone_readers();
     let mut turned =
         Turned { made: &made, moved: BTreeMap::new(), nodes: Vec::with_capacity(graph.nodes.len()), named: 0 };
     for node in &graph.nodes {
         let moved = transposition(node).and_then(|(source, perm)| {
-            let product = made.node(source, "MatMul").filter(|_| readers.get(source) == Some(&1))?;
+            let product = made.node(source, "MatMul").filter(|_| readers.contains_key(source))?;
             let axis = perm.len().checked_sub(2)?;
             (perm.last() == Some(&axis)).then_some((stacks(product, kinds)?, perm, axis))
         });
