@@ -8,8 +8,9 @@ mod shape;
 
 pub(crate) use shape::{Method, Shape, transformed};
 
-use super::images::place;
-use super::registers::{FEW, MANY, add, load, multiply, part, store};
+use super::images::{Left, finish, place};
+use super::product::product;
+use super::registers::{FEW, MANY, load, part, store};
 use super::winograd::{Filter, Four, Transform, Two};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -18,24 +19,12 @@ use std::ops::Range;
 const CACHED: usize = 1 << 19;
 /// Tiles in the works at a time, at least, in rows of registers: they share what is read of the kernel.
 const FEWEST: usize = 2;
-/// Channels that are added up in one register; longer sums are made of such pieces, which keeps rounding small.
-const PIECE: usize = 64;
-
 /// Memory for what is in the works.
 #[derive(Default)]
 pub(crate) struct Work {
     zeros: Vec<f32>,
     inputs: Vec<f32>,
     products: Vec<f32>,
-}
-
-/// What is left of the results; the others are zero.
-#[derive(Clone, Copy)]
-pub(crate) enum Left<'a> {
-    All,
-    Positive,
-    /// Those where this, which lies as they do, is positive.
-    Where(&'a [f32]),
 }
 
 /// Computes some rows of tiles of some images.
@@ -168,9 +157,9 @@ impl Images<'_> {
                     let row = |r: usize| &input[(tile + r) * layout.input..][..self.shape.channels];
                     let (rows, out) = (std::array::from_fn(row), &mut output[tile * layout.product + first..]);
                     if right.len() > self.shape.channels {
-                        product::<S, R, 2>(simd, rows, right, out, layout.product);
+                        keep::<S, R, 2>(product(simd, rows, right), out, layout.product);
                     } else {
-                        product::<S, R, 1>(simd, rows, right, out, layout.product);
+                        keep::<S, R, 1>(product(simd, rows, right), out, layout.product);
                     }
                 }
             }
@@ -217,24 +206,7 @@ impl Images<'_> {
         }
         for row in top..top + rows {
             let first = (row * width + tile.column * OUT) * outputs;
-            self.finish(first..first + columns * outputs);
-        }
-    }
-
-    /// Adds what is to be added to some results, and leaves what is to be left of them.
-    #[inline(always)]
-    fn finish(&mut self, own: Range<usize>) {
-        let y = &mut self.y[own.clone()];
-        if let Some(added) = self.added {
-            y.iter_mut().zip(&added[own.clone()]).for_each(|(y, &added)| *y += added);
-        }
-        // What is not a number hides nothing.
-        match self.left {
-            Left::All => {}
-            Left::Positive => y.iter_mut().for_each(|y| *y = if *y <= 0.0 { 0.0 } else { *y }),
-            Left::Where(seen) => {
-                y.iter_mut().zip(&seen[own]).for_each(|(y, &seen)| *y = if seen <= 0.0 { 0.0 } else { *y });
-            }
+            finish(first..first + columns * outputs, self.y, self.added, self.left);
         }
     }
 }
@@ -265,34 +237,9 @@ fn transform_channels<S: Simd, T: Transform<TILE, TILE>, const TILE: usize, cons
     }
 }
 
-/// The product of some rows and a panel of the kernel, into rows that lie so far apart.
+/// Writes products into rows that lie so far apart.
 #[inline(always)]
-fn product<S: Simd, const R: usize, const V: usize>(
-    simd: S,
-    rows: [&[f32]; R],
-    right: &[S::f32s],
-    out: &mut [f32],
-    apart: usize,
-) {
-    let right = right.as_chunks::<V>().0;
-    let mut sums = [[simd.splat_f32s(0.0); V]; R];
-    for start in (0..right.len()).step_by(PIECE) {
-        let len = PIECE.min(right.len() - start);
-        let right = &right[start..][..len];
-        let mut own = rows;
-        for row in &mut own {
-            *row = &row[start..][..len];
-        }
-        let mut piece = [[simd.splat_f32s(0.0); V]; R];
-        for (channel, right) in right.iter().enumerate() {
-            let mut left = [0.0; R];
-            for (left, row) in left.iter_mut().zip(&own) {
-                *left = row[channel];
-            }
-            multiply(simd, &left, right, &mut piece);
-        }
-        add(simd, &piece, &mut sums);
-    }
+fn keep<S: Simd, const R: usize, const V: usize>(sums: [[S::f32s; V]; R], out: &mut [f32], apart: usize) {
     for (out, sums) in out.chunks_mut(apart).zip(&sums) {
         S::as_mut_simd_f32s(&mut out[..V * S::F32_LANES]).0.copy_from_slice(sums);
     }

@@ -22,7 +22,7 @@ pub struct Assignment {
 }
 
 /// Convolutions and matrix products, what ONNX Runtime fuses them into, and our own.
-const PRODUCTS: [&str; 11] = [
+const PRODUCTS: [&str; 12] = [
     "Conv",
     "ConvTranspose",
     "MatMul",
@@ -34,6 +34,7 @@ const PRODUCTS: [&str; 11] = [
     "NhwcFusedConv",
     super::onnxruntime::WINOGRAD_CONV,
     super::onnxruntime::DEPTHWISE_CONV,
+    super::onnxruntime::IMPLICIT_CONV,
 ];
 
 fn is_product(node: &Assigned) -> bool {

@@ -4,6 +4,7 @@ mod after;
 mod convolutions;
 mod depthwise;
 mod elementwise;
+mod implicit;
 mod last;
 mod moves;
 mod normal;
@@ -17,6 +18,7 @@ mod sums;
 
 pub(super) use convolutions::OPERATOR as WINOGRAD_CONV;
 pub(super) use depthwise::OPERATOR as DEPTHWISE_CONV;
+pub(super) use implicit::OPERATOR as IMPLICIT_CONV;
 
 use super::assignment::{self, Assigned, Tally};
 use super::{DeviceChoice, RuntimeInfo, RuntimeOptions, Session, SessionError, Surroundings, cuda, locate};

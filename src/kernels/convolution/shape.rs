@@ -1,5 +1,6 @@
 //! Which convolutions are computed by tiles, of what size, and their kernels.
 
+use crate::kernels::product::panels;
 use crate::kernels::registers::{Sizes, sizes};
 use crate::kernels::winograd::{Filter, Four, TAPS, Two, kernel};
 use pulp::Arch;
@@ -71,8 +72,8 @@ impl Shape {
     }
 }
 
-/// A kernel `[outputs, channels, 3, 3]` as [`Images`](super::Images) reads it: `[place, panel, channel, output]`, where a
-/// panel is two vectors wide, the last as wide as it must be.
+/// A kernel `[outputs, channels, 3, 3]` as [`Images`](super::Images) reads it: for each place `[channels, outputs]` in
+/// [`panels`].
 pub(crate) fn transformed(arch: Arch, weights: &[f32], shape: &Shape) -> Vec<f32> {
     match shape.method {
         Method::Two => packed::<Two, 2, 4>(arch, weights, shape),
@@ -85,18 +86,13 @@ fn packed<F: Filter<OUT, TILE>, const OUT: usize, const TILE: usize>(
     weights: &[f32],
     &Shape { channels, outputs, .. }: &Shape,
 ) -> Vec<f32> {
-    let lanes = sizes(arch).lanes;
-    let all = outputs.next_multiple_of(lanes);
-    let mut packed = vec![0.0; TILE * TILE * channels * all];
-    for (index, weights) in weights.as_chunks::<{ TAPS * TAPS }>().0.iter().enumerate() {
-        let (output, channel) = (index / channels, index % channels);
-        let start = output / (2 * lanes) * 2 * lanes;
-        let width = (2 * lanes).min(all - start);
-        let first = start * channels + channel * width + output - start;
-        let places = packed[first..].iter_mut().step_by(channels * all);
-        places.zip(kernel::<F, OUT, TILE>(weights).as_flattened()).for_each(|(place, value)| *place = *value);
-    }
-    packed
+    let kernels: Vec<[[f32; TILE]; TILE]> =
+        weights.as_chunks::<{ TAPS * TAPS }>().0.iter().map(kernel::<F, OUT, TILE>).collect();
+    let places = (0..TILE * TILE).flat_map(|place| {
+        let element = |channel: usize, output: usize| kernels[output * channels + channel].as_flattened()[place];
+        panels(arch, channels, outputs, element)
+    });
+    places.collect()
 }
 
 #[cfg(test)]

@@ -1,13 +1,22 @@
 //! What alone reads the result of a convolution of ours, element by element, and is computed with it.
 
-use super::convolutions::WinogradConv;
-use super::operators::{DOMAIN, Layers};
+use super::operators::{DOMAIN, Layer, Layers, missing};
 use crate::graph::{Graph, Name, Node};
+use crate::kernels::images::Left;
 use crate::session::Kinds;
+use ort::Result;
+
+/// What is computed with a convolution.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct After {
+    /// Whether another image is added.
+    adds: bool,
+    relu: Relu,
+}
 
 /// Whether a ReLU follows, or the gradient of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) enum Relu {
+enum Relu {
     #[default]
     None,
     Value,
@@ -15,9 +24,14 @@ pub(super) enum Relu {
     Gradient,
 }
 
-/// Has each convolution add another image where the next node does, and then take the ReLU after it, or the gradient
-/// of one.
-pub(super) fn with_convolutions(graph: &mut Graph, kinds: &Kinds, layers: &mut Layers<WinogradConv>) {
+/// A convolution of ours: what it reads after its images belongs to what follows.
+pub(super) trait Convolution: Layer {
+    fn after(&mut self) -> &mut After;
+}
+
+/// Has each convolution of an operator add another image where the next node does, and then take the ReLU after it, or
+/// the gradient of one.
+pub(super) fn with_convolutions<T: Convolution>(graph: &mut Graph, kinds: &Kinds, layers: &mut Layers<T>) {
     let readers = graph.lone_readers();
     let mut nodes: Vec<Option<Node>> = std::mem::take(&mut graph.nodes).into_iter().map(Some).collect();
     for index in 0..nodes.len() {
@@ -25,10 +39,8 @@ pub(super) fn with_convolutions(graph: &mut Graph, kinds: &Kinds, layers: &mut L
         let Some(mut node) = nodes[index].take() else { continue };
         let mut place = index;
         while let Some(&reader) = node.output().ok().and_then(|output| readers.get(output)) {
-            let Some((operand, output)) = nodes[reader].as_ref().and_then(|next| layer.takes(&node, next, kinds))
-            else {
-                break;
-            };
+            let next = nodes[reader].as_ref().and_then(|next| layer.after().takes(&node, next, kinds));
+            let Some((operand, output)) = next else { break };
             node.inputs.extend(operand.map(Some));
             node.outputs = vec![Some(output)];
             nodes[reader] = None;
@@ -39,9 +51,9 @@ pub(super) fn with_convolutions(graph: &mut Graph, kinds: &Kinds, layers: &mut L
     graph.nodes = nodes.into_iter().flatten().collect();
 }
 
-impl WinogradConv {
-    /// Takes over what the next node does with the output of a node of this layer, where it can; what that reads besides,
-    /// and its output.
+impl After {
+    /// Takes over what the next node does with the output of a convolution, where it can; what that reads besides, and
+    /// its output.
     fn takes(&mut self, node: &Node, next: &Node, kinds: &Kinds) -> Option<(Option<Name>, Name)> {
         let (own, output) = (node.output().ok()?, next.output().ok()?);
         let alike =
@@ -60,5 +72,24 @@ impl WinogradConv {
             _ => return None,
         }
         Some((other, output.clone()))
+    }
+
+    /// What is added to so many results, and what is left of them, by what a convolution reads after its images.
+    ///
+    /// # Errors
+    /// An operand is missing, or has another size.
+    pub fn read<'v>(
+        &self,
+        mut values: impl Iterator<Item = &'v [f32]>,
+        size: usize,
+    ) -> Result<(Option<&'v [f32]>, Left<'v>)> {
+        let mut image = || values.next().filter(|image| image.len() == size).ok_or_else(missing);
+        let added = if self.adds { Some(image()?) } else { None };
+        let left = match self.relu {
+            Relu::None => Left::All,
+            Relu::Value => Left::Positive,
+            Relu::Gradient => Left::Where(image()?),
+        };
+        Ok((added, left))
     }
 }

@@ -1,9 +1,9 @@
 //! Convolutions of a session that are computed by [Winograd's method](crate::kernels::winograd) instead of by the runtime.
 
-use super::after::Relu;
-use super::operators::{Layer, Layers, elements, in_parallel, inputs, missing, neighbouring, put};
+use super::after::{After, Convolution};
+use super::operators::{Layer, Layers, elements, in_parallel, inputs, missing, neighbouring, put, shares};
 use crate::graph::{Graph, Name, Node};
-use crate::kernels::convolution::{Images, Left, Method, Shape, Work, transformed};
+use crate::kernels::convolution::{Images, Method, Shape, Work, transformed};
 use crate::session::{Kinds, Rough};
 use crate::tensor::Tensor;
 use ort::Result;
@@ -25,14 +25,11 @@ pub(super) struct WinogradConv {
     kernel: Vec<f32>,
     bias: Vec<f32>,
     threads: usize,
-    /// Whether another image is added.
-    pub adds: bool,
-    pub relu: Relu,
+    after: After,
 }
 
 /// Puts nodes of an operator of their own in the place of such convolutions as are faster so.
 pub(super) fn by_tiles(graph: &mut Graph, kinds: &Kinds, rough: Rough, threads: usize) -> Layers<WinogradConv> {
-    let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads };
     let arch = Arch::new();
     put(graph, kinds, |node, made| {
         let (shape, images) = shape(node, kinds, rough, made.constants)?;
@@ -43,10 +40,7 @@ pub(super) fn by_tiles(graph: &mut Graph, kinds: &Kinds, rough: Rough, threads: 
             return None;
         }
         let (kernel, bias) = (transformed(arch, weights, &shape), bias.to_vec());
-        Some((
-            vec![node.input(0)?],
-            WinogradConv { shape, images, kernel, bias, threads, adds: false, relu: Relu::None },
-        ))
+        Some((vec![node.input(0)?], WinogradConv { shape, images, kernel, bias, threads, after: After::default() }))
     })
 }
 
@@ -75,46 +69,33 @@ impl Layer for WinogradConv {
     const ANY_NUMBER: bool = true;
 
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
-        let WinogradConv { shape, images, kernel, bias, threads, adds, relu } = self;
+        let WinogradConv { shape, images, kernel, bias, threads, after } = self;
         let values = inputs(context)?;
         let mut values = elements(&values)?.into_iter();
         let x = values.next().ok_or_else(missing)?;
-        let added = if *adds { values.next() } else { None };
-        let seen = if *relu == Relu::Gradient { values.next() } else { None };
-        let fits = |image: &&[f32]| image.len() == images * shape.outputs * shape.output.iter().product::<usize>();
-        if x.len() != images * shape.channels * shape.input[0] * shape.input[1]
-            || added.is_some() != *adds
-            || seen.is_some() != (*relu == Relu::Gradient)
-            || ![added, seen].iter().flatten().all(fits)
+        let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
+        let (_, y) = y.try_extract_tensor_mut::<f32>()?;
+        if x.len() != images * shape.channels * shape.input.iter().product::<usize>()
+            || y.len() != images * shape.outputs * shape.output.iter().product::<usize>()
         {
             return Err(missing());
         }
-        let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
-        let (_, y) = y.try_extract_tensor_mut::<f32>()?;
-        // A share of all rows of tiles for each thread.
-        let all = images * shape.tiles()[0];
-        let share = all.div_ceil(*threads).max(1);
-        let mut rest = y;
-        let mut tasks = vec![];
-        for start in (0..all).step_by(share) {
-            let rows = start..all.min(start + share);
-            let lines = shape.above(rows.end) - shape.above(rows.start);
-            let (y, others) = rest.split_at_mut(lines * shape.output[1] * shape.outputs);
-            tasks.push((rows, y));
-            rest = others;
-        }
-        in_parallel(context, tasks.into_iter(), |_, (rows, y)| {
-            let first = shape.above(rows.start) * shape.output[1] * shape.outputs;
-            let [added, seen] = [added, seen].map(|image| image.map(|image| &image[first..][..y.len()]));
-            let left = match (relu, seen) {
-                (_, Some(seen)) => Left::Where(seen),
-                (Relu::Value, _) => Left::Positive,
-                _ => Left::All,
-            };
+        let (added, left) = after.read(values, y.len())?;
+        let above = |row: usize| shape.above(row) * shape.output[1] * shape.outputs;
+        let parts = shares(images * shape.tiles()[0], *threads, y, |rows| above(rows.end) - above(rows.start));
+        in_parallel(context, parts.into_iter(), |_, (rows, y)| {
+            let own = above(rows.start)..above(rows.end);
+            let (added, left) = (added.map(|added| &added[own.clone()]), left.of(own));
             WORK.with_borrow_mut(|work| {
                 arch.dispatch(Images { shape: *shape, rows, x, kernel, bias, added, left, y, work });
             });
         })
+    }
+}
+
+impl Convolution for WinogradConv {
+    fn after(&mut self) -> &mut After {
+        &mut self.after
     }
 }
 

@@ -2,7 +2,7 @@
 //! another, adds up places or puts channels together does so in this order as well, and axes are moved where others begin.
 
 use super::operators::{DOMAIN, SHAPE};
-use super::{convolutions, depthwise};
+use super::{convolutions, depthwise, implicit};
 use crate::graph::{Graph, Name, Node, attribute, normalise};
 use crate::session::Kinds;
 use crate::tensor::Tensor;
@@ -26,7 +26,7 @@ const ELEMENTWISE: &[&str] = &[
 /// Those of ours.
 const OURS: &[&str] = &["Gelu", "GeluGradient", "ReluGradient"];
 /// Our convolutions, which know no other images.
-const CONVOLUTIONS: &[&str] = &[convolutions::OPERATOR, depthwise::OPERATOR];
+const CONVOLUTIONS: &[&str] = &[convolutions::OPERATOR, depthwise::OPERATOR, implicit::OPERATOR];
 
 /// Images that the graph itself takes from channels last, or there.
 pub(super) fn ends(graph: &Graph) -> BTreeSet<Name> {
@@ -77,6 +77,17 @@ pub(super) fn between_convolutions(graph: &mut Graph, kinds: &mut Kinds) {
     }
     (graph.nodes, graph.constants) = (walk.nodes, walk.constants);
     graph.prune();
+}
+
+/// Elements that are moved to or from channels last if a graph is changed so; outputs that nothing reads are
+/// [seen](super::seen) where they are.
+pub(super) fn moved(graph: &Graph, kinds: &Kinds) -> usize {
+    let (mut graph, mut kinds) = (graph.clone(), kinds.clone());
+    between_convolutions(&mut graph, &mut kinds);
+    let read: BTreeSet<&Name> = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).collect();
+    let moved = graph.nodes.iter().filter(|node| moves(node, FIRST) || moves(node, LAST));
+    let outputs = moved.filter_map(|node| node.output().ok()).filter(|output| read.contains(output));
+    outputs.filter_map(|output| Some(kinds.get(output)?.1.iter().product::<usize>())).sum()
 }
 
 /// A graph on its way.

@@ -1,6 +1,8 @@
 //! Operators of our own in a session for gradients.
 
-use super::{after, convolutions, depthwise, elementwise, last, moves, normal, pooling, products, scatter, sums};
+use super::{
+    after, convolutions, depthwise, elementwise, implicit, last, moves, normal, pooling, products, scatter, sums,
+};
 use crate::graph::{Graph, Made, Name, Node, attribute};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
@@ -11,6 +13,7 @@ use ort::operator::{
 use ort::value::{SymbolicDimensions, TensorElementType, ValueRef, ValueType};
 use ort::{Error, Result};
 use pulp::Arch;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 pub(super) const DOMAIN: &str = "onnx_unlearn";
@@ -48,12 +51,16 @@ pub(super) fn replaced(
     domain = with(domain, elementwise::gelu_gradients(&mut graph, &kinds), &mut any)?;
     domain = with(domain, elementwise::relu_gradients(&mut graph, &kinds), &mut any)?;
     domain = with(domain, normal::gradients(&mut graph, &kinds), &mut any)?;
+    let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads };
     let mut tiled = convolutions::by_tiles(&mut graph, &kinds, rough, threads);
     let by_channel = depthwise::by_channel(&mut graph, &kinds);
+    let mut by_products = implicit::by_products(&mut graph, &kinds, threads);
     last::between_convolutions(&mut graph, &mut kinds);
     after::with_convolutions(&mut graph, &kinds, &mut tiled);
+    after::with_convolutions(&mut graph, &kinds, &mut by_products);
     domain = with(domain, tiled, &mut any)?;
     domain = with(domain, by_channel, &mut any)?;
+    domain = with(domain, by_products, &mut any)?;
     let kinds = &kinds;
     domain = with(domain, pooling::with_places(&mut graph, kinds), &mut any)?;
     domain = with(domain, scatter::of_rows(&mut graph, kinds), &mut any)?;
@@ -226,6 +233,24 @@ pub(super) fn inputs<'c>(context: &'c ComputeContext) -> Result<Vec<ValueRef<'c>
 /// The elements of values in float32.
 pub(super) fn elements<'v>(values: &'v [ValueRef]) -> Result<Vec<&'v [f32]>> {
     values.iter().map(|value| Ok(value.try_extract_tensor::<f32>()?.1)).collect()
+}
+
+/// Shares rows of an output among threads; how many elements there are of some rows is asked.
+pub(super) fn shares(
+    rows: usize,
+    threads: usize,
+    mut y: &mut [f32],
+    size: impl Fn(Range<usize>) -> usize,
+) -> Vec<(Range<usize>, &mut [f32])> {
+    let share = rows.div_ceil(threads).max(1);
+    let mut shares = vec![];
+    for start in (0..rows).step_by(share) {
+        let own = start..rows.min(start + share);
+        let (part, rest) = y.split_at_mut(size(own.clone()));
+        shares.push((own, part));
+        y = rest;
+    }
+    shares
 }
 
 /// Does all tasks on the threads of the session.
