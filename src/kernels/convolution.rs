@@ -8,7 +8,7 @@ mod shape;
 
 pub(crate) use shape::{Method, Shape, transformed};
 
-use super::images::{Left, finish, place};
+use super::images::{Part, place};
 use super::product::product;
 use super::registers::{FEW, MANY, load, part, store};
 use super::winograd::{Filter, Four, Transform, Two};
@@ -30,19 +30,10 @@ pub(crate) struct Work {
 /// Computes some rows of tiles of some images.
 pub(crate) struct Images<'a> {
     pub shape: Shape,
-    /// Rows of tiles, of all images one after the other.
-    pub rows: Range<usize>,
-    /// `[images, height, width, channels]`, of all images.
-    pub x: &'a [f32],
     /// What [`transformed`] made.
     pub kernel: &'a [f32],
-    /// One number for each output of the shape, or none at all.
-    pub bias: &'a [f32],
-    /// What is added to the results, as they lie.
-    pub added: Option<&'a [f32]>,
-    pub left: Left<'a>,
-    /// `[images, height, width, outputs]`, of the rows alone.
-    pub y: &'a mut [f32],
+    /// Its rows are of tiles.
+    pub part: Part<'a>,
     pub work: &'a mut Work,
 }
 
@@ -85,7 +76,7 @@ impl Images<'_> {
         let [input, product] = [self.shape.channels, self.shape.outputs].map(|n| n.next_multiple_of(S::F32_LANES));
         let fit = CACHED / (places * (input + product) * size_of::<f32>());
         let across = self.shape.tiles()[1];
-        let tiles = self.rows.start * across..self.rows.end * across;
+        let tiles = self.part.rows.start * across..self.part.rows.end * across;
         let at_once = (fit / R).max(FEWEST).min(tiles.len().div_ceil(R)) * R;
         let apart = 3 * S::F32_LANES;
         let layout = Layout { input, product, inputs: at_once * input + apart, products: at_once * product + apart };
@@ -123,7 +114,7 @@ impl Images<'_> {
     ) {
         let Shape { channels, input, pads: [above, left], .. } = self.shape;
         let size = input[0] * input[1] * channels;
-        let image = &self.x[tile.image * size..][..size];
+        let image = &self.part.x[tile.image * size..][..size];
         let mut seen: [[&[f32]; TILE]; TILE] = [[&work.zeros; TILE]; TILE];
         for (i, seen) in seen.iter_mut().enumerate() {
             let row = (tile.row * OUT + i).wrapping_sub(above);
@@ -177,7 +168,7 @@ impl Images<'_> {
         work: &Work,
     ) {
         let Shape { outputs, output: [height, width], .. } = self.shape;
-        let top = tile.image * height + tile.row * OUT - self.shape.above(self.rows.start);
+        let top = tile.image * height + tile.row * OUT - self.shape.above(self.part.rows.start);
         let [rows, columns] = [height - tile.row * OUT, width - tile.column * OUT].map(|left| left.min(OUT));
         for first in (0..outputs).step_by(S::F32_LANES) {
             let lanes = S::F32_LANES.min(outputs - first);
@@ -192,7 +183,7 @@ impl Images<'_> {
                     turned[column] = value;
                 }
             }
-            let bias = match self.bias.get(first..first + lanes) {
+            let bias = match self.part.bias.get(first..first + lanes) {
                 Some(bias) => load(simd, bias),
                 None => simd.splat_f32s(0.0),
             };
@@ -200,13 +191,13 @@ impl Images<'_> {
                 let line = F::Output::line(simd, turned);
                 for (column, value) in line.into_iter().enumerate().take(columns) {
                     let place = ((top + row) * width + tile.column * OUT + column) * outputs + first;
-                    store(simd, &mut self.y[place..][..lanes], simd.add_f32s(value, bias));
+                    store(simd, &mut self.part.y[place..][..lanes], simd.add_f32s(value, bias));
                 }
             }
         }
         for row in top..top + rows {
             let first = (row * width + tile.column * OUT) * outputs;
-            finish(first..first + columns * outputs, self.y, self.added, self.left);
+            self.part.finish(first..first + columns * outputs);
         }
     }
 }
@@ -248,6 +239,7 @@ fn keep<S: Simd, const R: usize, const V: usize>(sums: [[S::f32s; V]; R], out: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::images::Left;
     use crate::kernels::winograd::TAPS;
     use crate::kernels::{all, numbers};
     use proptest::prelude::*;
@@ -295,15 +287,16 @@ mod tests {
                 let all = images * shape.tiles()[0];
                 for _ in 0..2 {
                     let (kernel, bias, work) = (&kernel[..], &bias[..], &mut work);
-                    let (added, left) = (None, Left::All);
-                    arch.dispatch(Images { shape, rows: 0..all, x: &x, kernel, bias, added, left, y: &mut y, work });
+                    let part = Part { rows: 0..all, x: &x, bias, added: None, left: Left::All, y: &mut y };
+                    arch.dispatch(Images { shape, kernel, part, work });
                 }
                 // What follows is what it would be by itself.
                 let (other, seen) = (numbers(y.len(), 4), numbers(y.len(), 5));
                 let mut followed = y.clone();
                 for left in [Left::All, Left::Positive, Left::Where(&seen)] {
                     let (kernel, bias, added, work) = (&kernel[..], &bias[..], Some(&other[..]), &mut work);
-                    arch.dispatch(Images { shape, rows: 0..all, x: &x, kernel, bias, added, left, y: &mut followed, work });
+                    let part = Part { rows: 0..all, x: &x, bias, added, left, y: &mut followed };
+                    arch.dispatch(Images { shape, kernel, part, work });
                     for (i, found) in followed.iter().enumerate() {
                         let sum = y[i] + other[i];
                         let kept = match left {
@@ -317,11 +310,11 @@ mod tests {
                 // Some rows are the same bits.
                 let rows = all / 3..all - all / 4;
                 let own = [rows.start, rows.end].map(|row| shape.above(row) * output[1] * outputs);
-                let mut part = vec![f32::NAN; own[1] - own[0]];
+                let mut some = vec![f32::NAN; own[1] - own[0]];
                 let (kernel, bias, work) = (&kernel[..], &bias[..], &mut work);
-                let (added, left) = (None, Left::All);
-                arch.dispatch(Images { shape, rows: rows.clone(), x: &x, kernel, bias, added, left, y: &mut part, work });
-                prop_assert!(y[own[0]..own[1]] == part);
+                let part = Part { rows, x: &x, bias, added: None, left: Left::All, y: &mut some };
+                arch.dispatch(Images { shape, kernel, part, work });
+                prop_assert!(y[own[0]..own[1]] == some);
                 for (y, expected) in y.iter().zip(&expected) {
                     let error = (f64::from(*y) - expected).abs();
                     prop_assert!(error <= tolerance * largest, "{arch:?}: {y}, expected {expected}, largest {largest}");

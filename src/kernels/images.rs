@@ -21,6 +21,21 @@ impl Left<'_> {
     }
 }
 
+/// Some rows of the results of a convolution: what they are computed from, and where they go.
+pub(crate) struct Part<'a> {
+    /// Of all images one after the other.
+    pub rows: Range<usize>,
+    /// `[images, height, width, channels]`, of all images.
+    pub x: &'a [f32],
+    /// One number for each output, or none at all.
+    pub bias: &'a [f32],
+    /// What is added to the results, as they lie.
+    pub added: Option<&'a [f32]>,
+    pub left: Left<'a>,
+    /// `[images, height, width, outputs]`, of the rows alone.
+    pub y: &'a mut [f32],
+}
+
 /// The channels of a place of an image of this height and width, zeros outside of it; a place above or left of it wraps
 /// around.
 #[inline(always)]
@@ -37,19 +52,21 @@ pub(crate) fn place<'a>(
     }
 }
 
-/// Adds what is to be added to some results, and leaves what is to be left of them.
-#[inline(always)]
-pub(crate) fn finish(own: Range<usize>, y: &mut [f32], added: Option<&[f32]>, left: Left) {
-    let y = &mut y[own.clone()];
-    if let Some(added) = added {
-        y.iter_mut().zip(&added[own.clone()]).for_each(|(y, &added)| *y += added);
-    }
-    // What is not a number hides nothing.
-    match left {
-        Left::All => {}
-        Left::Positive => y.iter_mut().for_each(|y| *y = if *y <= 0.0 { 0.0 } else { *y }),
-        Left::Where(seen) => {
-            y.iter_mut().zip(&seen[own]).for_each(|(y, &seen)| *y = if seen <= 0.0 { 0.0 } else { *y })
+impl Part<'_> {
+    /// Adds what is to be added to some results, and leaves what is to be left of them.
+    #[inline(always)]
+    pub fn finish(&mut self, own: Range<usize>) {
+        let y = &mut self.y[own.clone()];
+        if let Some(added) = self.added {
+            y.iter_mut().zip(&added[own.clone()]).for_each(|(y, &added)| *y += added);
+        }
+        // What is not a number hides nothing.
+        match self.left {
+            Left::All => {}
+            Left::Positive => y.iter_mut().for_each(|y| *y = if *y <= 0.0 { 0.0 } else { *y }),
+            Left::Where(seen) => {
+                y.iter_mut().zip(&seen[own]).for_each(|(y, &seen)| *y = if seen <= 0.0 { 0.0 } else { *y })
+            }
         }
     }
 }

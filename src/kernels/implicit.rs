@@ -6,7 +6,7 @@ mod phases;
 
 pub(crate) use phases::{Phase, Shape, Taps, convolution, transposed};
 
-use super::images::{Left, finish, place};
+use super::images::{Part, place};
 use super::product::product;
 use super::registers::{FEW, MANY, load, store};
 use pulp::{Simd, WithSimd};
@@ -55,17 +55,8 @@ impl Place {
 pub(crate) struct Lines<'a> {
     pub shape: Shape,
     pub phases: &'a [Phase],
-    /// Of all images one after the other.
-    pub lines: Range<usize>,
-    /// `[images, height, width, channels]`, of all images.
-    pub x: &'a [f32],
-    /// One number for each output of the shape, or none at all.
-    pub bias: &'a [f32],
-    /// What is added to the results, as they lie.
-    pub added: Option<&'a [f32]>,
-    pub left: Left<'a>,
-    /// `[lines, width, outputs]`
-    pub y: &'a mut [f32],
+    /// Its rows are lines.
+    pub part: Part<'a>,
     pub work: &'a mut Work,
 }
 
@@ -100,7 +91,7 @@ impl Lines<'_> {
         let blocks = work.places.len().div_ceil(fit * R).max(1);
         let at_once = work.places.len().div_ceil(blocks).next_multiple_of(R).max(R);
         work.rows.resize((at_once * apart).max(work.rows.len()), 0.0);
-        let (shape, x) = (self.shape, self.x);
+        let (shape, x) = (self.shape, self.part.x);
         let (places, rows, zeros) = (&work.places, &mut work.rows, &work.zeros[..]);
         // What one tap sees is a row as it is.
         let only = phase.taps.first().filter(|_| phase.taps.len() == 1);
@@ -108,7 +99,7 @@ impl Lines<'_> {
         for own in places.chunks(at_once) {
             if let (Some(tap), true) = (only, is_read_seldom) {
                 let row = |index: usize| own.get(index).map_or(zeros, |result| result.seen(&shape, x, tap, zeros));
-                multiply::<S, R>(simd, phase, shape, own, row, self.bias, self.y);
+                multiply::<S, R>(simd, phase, shape, own, row, self.part.bias, self.part.y);
             } else {
                 for (result, row) in own.iter().zip(rows.chunks_exact_mut(apart)) {
                     for (tap, row) in phase.taps.iter().zip(row.chunks_exact_mut(channels)) {
@@ -116,10 +107,10 @@ impl Lines<'_> {
                     }
                 }
                 let row = |index: usize| &rows[index * apart..];
-                multiply::<S, R>(simd, phase, shape, own, row, self.bias, self.y);
+                multiply::<S, R>(simd, phase, shape, own, row, self.part.bias, self.part.y);
             }
             for place in own {
-                finish(place.out..place.out + outputs, self.y, self.added, self.left);
+                self.part.finish(place.out..place.out + outputs);
             }
         }
     }
@@ -129,7 +120,7 @@ impl Lines<'_> {
     fn places(&self, phase: &Phase, places: &mut Vec<Place>) {
         let [height, width] = self.shape.output;
         places.clear();
-        for (index, line) in self.lines.clone().enumerate() {
+        for (index, line) in self.part.rows.clone().enumerate() {
             let (image, row) = (line / height, line % height);
             let Some(row) = row.checked_sub(phase.first[0]) else { continue };
             if row % phase.apart[0] != 0 {
@@ -214,6 +205,7 @@ fn keep<S: Simd, const R: usize, const V: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::images::Left;
     use crate::kernels::{all, numbers};
     use proptest::prelude::*;
 
@@ -286,8 +278,8 @@ mod tests {
                     let own = lines.start * line..lines.end * line;
                     let mut y = vec![f32::NAN; own.len()];
                     let (added, left) = (added.map(|added| &added[own.clone()]), left.of(own));
-                    let (phases, bias, work) = (&phases[..], &bias[..], &mut work);
-                    arch.dispatch(Lines { shape, phases, lines, x: &x, bias, added, left, y: &mut y, work });
+                    let part = Part { rows: lines, x: &x, bias: &bias, added, left, y: &mut y };
+                    arch.dispatch(Lines { shape, phases: &phases, part, work: &mut work });
                     y
                 };
                 let y = run(0..all_lines, None, Left::All);
@@ -324,8 +316,8 @@ mod tests {
             let phases =
                 &convolution(arch, &shape, &taps, |[output, channel, _]| weights[output * channels + channel])[..];
             let mut y = vec![f32::NAN; expected.len()];
-            let (added, left, work) = (None, Left::All, &mut Work::default());
-            arch.dispatch(Lines { shape, phases, lines: 0..10, x: &x, bias: &[], added, left, y: &mut y, work });
+            let part = Part { rows: 0..10, x: &x, bias: &[], added: None, left: Left::All, y: &mut y };
+            arch.dispatch(Lines { shape, phases, part, work: &mut Work::default() });
             assert!(y.iter().zip(&expected).all(|(y, expected)| (f64::from(*y) - expected).abs() < 2e-4));
         }
     }

@@ -1,10 +1,11 @@
 //! What alone reads the result of a convolution of ours, element by element, and is computed with it.
 
-use super::operators::{DOMAIN, Layer, Layers, missing};
+use super::operators::{DOMAIN, Layer, Layers, elements, in_parallel, inputs, missing};
 use crate::graph::{Graph, Name, Node};
-use crate::kernels::images::Left;
+use crate::kernels::images::{Left, Part};
 use crate::session::Kinds;
 use ort::Result;
+use ort::operator::ComputeContext;
 
 /// What is computed with a convolution.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -27,6 +28,53 @@ enum Relu {
 /// A convolution of ours: what it reads after its images belongs to what follows.
 pub(super) trait Convolution: Layer {
     fn after(&mut self) -> &mut After;
+}
+
+/// The results of a convolution by rows, which its threads share.
+pub(super) struct Rows<'a> {
+    pub threads: usize,
+    /// All rows of all images.
+    pub count: usize,
+    /// Elements of the images.
+    pub read: usize,
+    pub bias: &'a [f32],
+    pub after: &'a After,
+}
+
+impl Rows<'_> {
+    /// Has each thread compute its share of an output of this shape; how many elements lie above a row is asked.
+    ///
+    /// # Errors
+    /// An operand is missing, or has another size.
+    pub fn compute(
+        &self,
+        context: &ComputeContext,
+        output: &[i64],
+        above: impl Fn(usize) -> usize + Sync + Send,
+        compute: impl Fn(Part) + Sync + Send,
+    ) -> Result<()> {
+        let &Rows { threads, count, read, bias, after } = self;
+        let values = inputs(context)?;
+        let mut values = elements(&values)?.into_iter();
+        let x = values.next().filter(|x| x.len() == read).ok_or_else(missing)?;
+        let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
+        let (_, mut rest) = y.try_extract_tensor_mut::<f32>()?;
+        if rest.len() != above(count) {
+            return Err(missing());
+        }
+        let (added, left) = after.read(values, rest.len())?;
+        let share = count.div_ceil(threads).max(1);
+        let mut parts = vec![];
+        for start in (0..count).step_by(share) {
+            let rows = start..count.min(start + share);
+            let own = above(rows.start)..above(rows.end);
+            let (y, others) = rest.split_at_mut(own.len());
+            let (added, left) = (added.map(|added| &added[own.clone()]), left.of(own));
+            parts.push(Part { rows, x, bias, added, left, y });
+            rest = others;
+        }
+        in_parallel(context, parts.into_iter(), |_, part| compute(part))
+    }
 }
 
 /// Has each convolution of an operator add another image where the next node does, and then take the ReLU after it, or
@@ -78,7 +126,7 @@ impl After {
     ///
     /// # Errors
     /// An operand is missing, or has another size.
-    pub fn read<'v>(
+    fn read<'v>(
         &self,
         mut values: impl Iterator<Item = &'v [f32]>,
         size: usize,

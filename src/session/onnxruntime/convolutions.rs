@@ -1,7 +1,7 @@
 //! Convolutions of a session that are computed by [Winograd's method](crate::kernels::winograd) instead of by the runtime.
 
-use super::after::{After, Convolution};
-use super::operators::{Layer, Layers, elements, in_parallel, inputs, missing, neighbouring, put, shares};
+use super::after::{After, Convolution, Rows};
+use super::operators::{Layer, Layers, neighbouring, put};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::convolution::{Images, Method, Shape, Work, transformed};
 use crate::session::{Kinds, Rough};
@@ -70,25 +70,11 @@ impl Layer for WinogradConv {
 
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
         let WinogradConv { shape, images, kernel, bias, threads, after } = self;
-        let values = inputs(context)?;
-        let mut values = elements(&values)?.into_iter();
-        let x = values.next().ok_or_else(missing)?;
-        let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
-        let (_, y) = y.try_extract_tensor_mut::<f32>()?;
-        if x.len() != images * shape.channels * shape.input.iter().product::<usize>()
-            || y.len() != images * shape.outputs * shape.output.iter().product::<usize>()
-        {
-            return Err(missing());
-        }
-        let (added, left) = after.read(values, y.len())?;
-        let above = |row: usize| shape.above(row) * shape.output[1] * shape.outputs;
-        let parts = shares(images * shape.tiles()[0], *threads, y, |rows| above(rows.end) - above(rows.start));
-        in_parallel(context, parts.into_iter(), |_, (rows, y)| {
-            let own = above(rows.start)..above(rows.end);
-            let (added, left) = (added.map(|added| &added[own.clone()]), left.of(own));
-            WORK.with_borrow_mut(|work| {
-                arch.dispatch(Images { shape: *shape, rows, x, kernel, bias, added, left, y, work });
-            });
+        let read = images * shape.channels * shape.input.iter().product::<usize>();
+        let rows = Rows { threads: *threads, count: images * shape.tiles()[0], read, bias, after };
+        let above = |row| shape.above(row) * shape.output[1] * shape.outputs;
+        rows.compute(context, output, above, |part| {
+            WORK.with_borrow_mut(|work| arch.dispatch(Images { shape: *shape, kernel, part, work }));
         })
     }
 }

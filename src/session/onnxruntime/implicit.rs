@@ -1,9 +1,9 @@
 //! Convolutions of a session that are computed by products of matrices on images with their channels last, where these lie
 //! so anyway.
 
-use super::after::{After, Convolution};
+use super::after::{After, Convolution, Rows};
 use super::last;
-use super::operators::{Layer, Layers, elements, images, in_parallel, inputs, missing, put, shares};
+use super::operators::{Layer, Layers, images, pair, put};
 use crate::graph::{Graph, Made, Name, Node, operands};
 use crate::kernels::implicit::{Lines, Phase, Shape, Taps, Work, convolution, transposed};
 use crate::session::Kinds;
@@ -13,6 +13,7 @@ use ort::operator::ComputeContext;
 use ort::value::TensorElementType;
 use pulp::Arch;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 /// Name of the operator.
 pub(in crate::session) const OPERATOR: &str = ImplicitConv::OPERATOR;
@@ -35,8 +36,13 @@ pub(super) struct ImplicitConv {
 /// Puts nodes of our operator in the place of all such convolutions with constant kernels, if then fewer elements are moved
 /// from channels first to channels last and back.
 pub(super) fn by_products(graph: &mut Graph, kinds: &Kinds, threads: usize) -> Layers<ImplicitConv> {
+    let made = Made::new(graph);
+    let apart = graph.nodes.iter().filter_map(|node| spread(node, &made)?.0.output().ok());
+    let apart: BTreeSet<&Name> = apart.collect();
     let mut new = graph.clone();
     let layers = put(&mut new, kinds, |node, made| {
+        // A convolution whose results are put apart is left to the node that does so.
+        node.output().ok().filter(|output| !apart.contains(output))?;
         let (x, layer) = layer(node, kinds, made, threads)?;
         Some((vec![x], layer))
     });
@@ -70,6 +76,9 @@ fn layer<'a>(node: &'a Node, kinds: &Kinds, made: &Made<'a>, threads: usize) -> 
         taps.strides = strides;
     }
     let count = taps.kernel[0] * taps.kernel[1];
+    if !bias.is_empty() && bias.len() != outputs {
+        return None;
+    }
     let is_worth_it = channels >= LEAST[0] && outputs >= LEAST[1] && images * height * width >= FEWEST;
     if !is_worth_it || weights.len() != outputs * channels * count || conv.int("group").unwrap_or(1) != 1 {
         return None;
@@ -89,15 +98,19 @@ fn layer<'a>(node: &'a Node, kinds: &Kinds, made: &Made<'a>, threads: usize) -> 
 
 /// The taps of a convolution of images, where padding is told.
 fn taps(node: &Node, weights: &Tensor) -> Option<Taps> {
-    let pair = |name| {
-        let pair = <[i64; 2]>::try_from(node.ints(name).unwrap_or(&[1; 2])).ok()?;
+    let positive = |name| {
+        let pair = pair(node, name, 1)?;
         pair.iter().all(|&value| value > 0).then_some(pair.map(|value| value as usize))
     };
     let &[_, _, down, across] = weights.shape() else { return None };
-    let &[top, left, _, _] = node.ints("pads").unwrap_or(&[0; 4]) else { return None };
-    let pads = [isize::try_from(top).ok()?, isize::try_from(left).ok()?];
+    let pads = pair(node, "pads", 0)?.map(|pad| pad as isize);
     let told = node.ints("output_shape").is_none();
-    told.then_some(Taps { kernel: [down, across], strides: pair("strides")?, dilations: pair("dilations")?, pads })
+    told.then_some(Taps {
+        kernel: [down, across],
+        strides: positive("strides")?,
+        dilations: positive("dilations")?,
+        pads,
+    })
 }
 
 /// The convolution whose results a node puts apart, with zeros between them, and how far: by products with matrices of ones
@@ -132,26 +145,17 @@ impl Layer for ImplicitConv {
 
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()> {
         let ImplicitConv { shape, images, phases, bias, threads, after } = self;
-        let values = inputs(context)?;
-        let mut values = elements(&values)?.into_iter();
-        let x = values.next().ok_or_else(missing)?;
-        let mut y = context.output(0, output.to_vec())?.ok_or_else(missing)?;
-        let (_, y) = y.try_extract_tensor_mut::<f32>()?;
+        let read = images * shape.channels * shape.input.iter().product::<usize>();
+        let rows = Rows { threads: *threads, count: images * shape.output[0], read, bias, after };
         let line = shape.output[1] * shape.outputs;
-        if x.len() != images * shape.channels * shape.input.iter().product::<usize>()
-            || y.len() != images * shape.output[0] * line
-        {
-            return Err(missing());
-        }
-        let (added, left) = after.read(values, y.len())?;
-        let parts = shares(images * shape.output[0], *threads, y, |lines| lines.len() * line);
-        in_parallel(context, parts.into_iter(), |_, (lines, y)| {
-            let own = lines.start * line..lines.end * line;
-            let (added, left) = (added.map(|added| &added[own.clone()]), left.of(own));
-            WORK.with_borrow_mut(|work| {
-                arch.dispatch(Lines { shape: *shape, phases, lines, x, bias, added, left, y, work });
-            });
-        })
+        rows.compute(
+            context,
+            output,
+            |row| row * line,
+            |part| {
+                WORK.with_borrow_mut(|work| arch.dispatch(Lines { shape: *shape, phases, part, work }));
+            },
+        )
     }
 }
 
@@ -164,7 +168,7 @@ impl Convolution for ImplicitConv {
 #[cfg(test)]
 mod tests {
     use super::super::convolutions::by_tiles;
-    use super::super::operators::tests::{Built, counts};
+    use super::super::operators::tests::{Built, counts, near};
     use super::*;
     use crate::graph::attribute;
     use ndarray::Array2;
@@ -172,7 +176,7 @@ mod tests {
 
     /// Between convolutions with 3×3 taps convolutions of all kinds.
     fn network() -> Built {
-        let mut built = Built::new(&[2, 64, 12, 12], &["k", "p"]);
+        let mut built = Built::new(&[4, 64, 12, 12], &["k", "p"]);
         let ints = |name: &str, values: &[i64]| attribute(name, values.to_vec());
         let pads = || ints("pads", &[1; 4]);
         built.constant("3×3", &[64, 64, 3, 3]);
@@ -191,24 +195,24 @@ mod tests {
         };
         built.graph.constants.insert("down".into(), Arc::new(ones(9, 5, [1, 2])));
         built.graph.constants.insert("across".into(), Arc::new(ones(5, 13, [3, 1])));
-        built.node("Conv", &["x", "3×3"], &["a"], &[2, 64, 12, 12], vec![pads()]);
-        built.node("Conv", &["a", "1×1", "bias"], &["b"], &[2, 64, 12, 12], vec![]);
-        built.node("Add", &["b", "x"], &["c"], &[2, 64, 12, 12], vec![]);
-        built.node("Relu", &["c"], &["d"], &[2, 64, 12, 12], vec![]);
+        built.node("Conv", &["x", "3×3"], &["a"], &[4, 64, 12, 12], vec![pads()]);
+        built.node("Conv", &["a", "1×1", "bias"], &["b"], &[4, 64, 12, 12], vec![]);
+        built.node("Add", &["b", "x"], &["c"], &[4, 64, 12, 12], vec![]);
+        built.node("Relu", &["c"], &["d"], &[4, 64, 12, 12], vec![]);
         let by_two = vec![pads(), ints("strides", &[2; 2])];
-        built.node("Conv", &["d", "by two"], &["e"], &[2, 96, 6, 6], by_two);
+        built.node("Conv", &["d", "by two"], &["e"], &[4, 96, 6, 6], by_two);
         let apart = vec![ints("pads", &[0, 1, 1, 0]), ints("dilations", &[2, 1])];
-        built.node("Conv", &["e", "apart"], &["f"], &[2, 32, 5, 5], apart);
+        built.node("Conv", &["e", "apart"], &["f"], &[4, 32, 5, 5], apart);
         let back = vec![ints("strides", &[2; 2]), ints("output_padding", &[1, 0]), ints("pads", &[0, 1, 0, 1])];
-        built.node("ConvTranspose", &["f", "back"], &["g"], &[2, 64, 11, 8], back);
+        built.node("ConvTranspose", &["f", "back"], &["g"], &[4, 64, 11, 8], back);
         let place = ints("pads", &[1, 3, 0, 1]);
-        built.node("Conv", &["g", "3×3"], &["h"], &[2, 64, 10, 10], vec![place]);
-        built.node("Conv", &["f", "1×1 back"], &["i"], &[2, 64, 5, 5], vec![]);
-        built.node("MatMul", &["down", "i"], &["j"], &[2, 64, 9, 5], vec![]);
-        built.node("MatMul", &["j", "across"], &["l"], &[2, 64, 9, 13], vec![]);
-        built.node("Sub", &["l", "half"], &["m"], &[2, 64, 9, 13], vec![]);
-        built.node("Conv", &["m", "3×3"], &["k"], &[2, 64, 9, 13], vec![pads()]);
-        built.node("Relu", &["h"], &["p"], &[2, 64, 10, 10], vec![]);
+        built.node("Conv", &["g", "3×3"], &["h"], &[4, 64, 10, 10], vec![place]);
+        built.node("Conv", &["f", "1×1 back"], &["i"], &[4, 64, 5, 5], vec![]);
+        built.node("MatMul", &["down", "i"], &["j"], &[4, 64, 9, 5], vec![]);
+        built.node("MatMul", &["j", "across"], &["l"], &[4, 64, 9, 13], vec![]);
+        built.node("Sub", &["l", "half"], &["m"], &[4, 64, 9, 13], vec![]);
+        built.node("Conv", &["m", "3×3"], &["k"], &[4, 64, 9, 13], vec![pads()]);
+        built.node("Relu", &["h"], &["p"], &[4, 64, 10, 10], vec![]);
         built
     }
 
@@ -221,11 +225,7 @@ mod tests {
         assert_eq!(by_products(&mut graph, kinds, 2).iter().len(), 5);
         assert!(last::moved(&graph, kinds) < before && !counts(&graph).contains_key("MatMul"));
         let [expected, found] = built.run(&|_| true);
-        for (found, expected) in found.iter().zip(&expected) {
-            let [found, expected] = [found, expected].map(|tensor| tensor.to_f64().unwrap());
-            let largest = expected.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
-            assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-5 * largest));
-        }
+        found.iter().zip(&expected).for_each(|(found, expected)| near(found, expected));
     }
 
     #[test]

@@ -271,7 +271,7 @@ fn plain(op: &str, from: &Name, to: &Name, attributes: Vec<AttributeProto>) -> N
 
 #[cfg(test)]
 mod tests {
-    use super::super::operators::tests::{Built, counts};
+    use super::super::operators::tests::{Built, counts, near};
     use super::*;
     use crate::session::onnxruntime::convolutions::by_tiles;
     use crate::session::onnxruntime::depthwise::by_channel;
@@ -308,13 +308,6 @@ mod tests {
         built.node("ReduceSum", &["j", "rows"], &["of columns"], &[8, 32, 12], keeps(0));
         built.node("Transpose", &["j"], &["k"], &[12, 12, 32, 8], vec![attribute("perm", vec![3, 2, 1, 0])]);
         built
-    }
-
-    fn near(found: &Tensor, expected: &Tensor) {
-        let [found, expected] = [found, expected].map(|tensor| tensor.to_f64().unwrap());
-        let largest = expected.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
-        assert_eq!(found.shape(), expected.shape());
-        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-5 * largest));
     }
 
     #[test]

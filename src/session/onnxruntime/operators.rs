@@ -13,7 +13,6 @@ use ort::operator::{
 use ort::value::{SymbolicDimensions, TensorElementType, ValueRef, ValueType};
 use ort::{Error, Result};
 use pulp::Arch;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 pub(super) const DOMAIN: &str = "onnx_unlearn";
@@ -216,11 +215,20 @@ pub(super) fn images(node: &Node, kinds: &Kinds) -> Option<[[usize; 4]; 2]> {
     told.then_some(shapes)
 }
 
+/// An attribute for both axes of images, or for their beginnings, which has this value where it is absent.
+pub(super) fn pair(node: &Node, name: &str, default: i64) -> Option<[i64; 2]> {
+    match node.ints(name) {
+        None => Some([default; 2]),
+        Some(&[down, across, ..]) => Some([down, across]),
+        Some(_) => None,
+    }
+}
+
 /// Those shapes of a convolution whose taps and places are one apart, and the zeros above and left of its images.
 pub(super) fn neighbouring(node: &Node, kinds: &Kinds) -> Option<([[usize; 4]; 2], [usize; 2])> {
     let ones = |name| node.ints(name).is_none_or(|values| values.iter().all(|&v| v == 1));
-    let &[top, left, _, _] = node.ints("pads").unwrap_or(&[0; 4]) else { return None };
-    let pads = [usize::try_from(top).ok()?, usize::try_from(left).ok()?];
+    let [above, left] = pair(node, "pads", 0)?;
+    let pads = [usize::try_from(above).ok()?, usize::try_from(left).ok()?];
     let own = node.op == "Conv" && ones("strides") && ones("dilations");
     Some((images(node, kinds).filter(|_| own)?, pads))
 }
@@ -233,24 +241,6 @@ pub(super) fn inputs<'c>(context: &'c ComputeContext) -> Result<Vec<ValueRef<'c>
 /// The elements of values in float32.
 pub(super) fn elements<'v>(values: &'v [ValueRef]) -> Result<Vec<&'v [f32]>> {
     values.iter().map(|value| Ok(value.try_extract_tensor::<f32>()?.1)).collect()
-}
-
-/// Shares rows of an output among threads; how many elements there are of some rows is asked.
-pub(super) fn shares(
-    rows: usize,
-    threads: usize,
-    mut y: &mut [f32],
-    size: impl Fn(Range<usize>) -> usize,
-) -> Vec<(Range<usize>, &mut [f32])> {
-    let share = rows.div_ceil(threads).max(1);
-    let mut shares = vec![];
-    for start in (0..rows).step_by(share) {
-        let own = start..rows.min(start + share);
-        let (part, rest) = y.split_at_mut(size(own.clone()));
-        shares.push((own, part));
-        y = rest;
-    }
-    shares
 }
 
 /// Does all tasks on the threads of the session.
@@ -374,6 +364,13 @@ pub(super) mod tests {
                 [runtime.session(&self.graph, &self.kinds), runtime.gradients(&self.graph, &self.kinds, rough)];
             sessions.map(|session| session.unwrap().run(&feed).unwrap())
         }
+    }
+
+    pub fn near(found: &Tensor, expected: &Tensor) {
+        let [found, expected] = [found, expected].map(|tensor| tensor.to_f64().unwrap());
+        let largest = expected.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
+        assert_eq!(found.shape(), expected.shape());
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-5 * largest));
     }
 
     /// How often each operator is in a graph.

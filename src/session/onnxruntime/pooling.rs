@@ -1,6 +1,6 @@
 //! MaxPool that tells places as well, which the runtime computes element by element.
 
-use super::operators::{Layer, Layers, elements, images, in_parallel, inputs, missing, put};
+use super::operators::{Layer, Layers, elements, images, in_parallel, inputs, missing, pair, put};
 use crate::graph::{Graph, Node};
 use crate::kernels::pool::{MOST, Maxima, Windows};
 use crate::session::Kinds;
@@ -27,13 +27,8 @@ fn layer(node: &Node, kinds: &Kinds) -> Option<MaxPoolPlaces> {
         return None;
     }
     let [[images, channels, h, w], [_, _, height, width]] = images(node, kinds)?;
-    let two = |name: &str, default: i64| -> Option<[usize; 2]> {
-        let values = match node.ints(name) {
-            None => [default; 2],
-            Some(&[a, b, ..]) => [a, b],
-            Some(_) => return None,
-        };
-        let [a, b] = values.map(|value| usize::try_from(value).ok());
+    let two = |name: &str, default| {
+        let [a, b] = pair(node, name, default)?.map(|value| usize::try_from(value).ok());
         Some([a?, b?])
     };
     let windows = Windows {
