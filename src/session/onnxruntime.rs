@@ -269,6 +269,7 @@ fn environment(options: &RuntimeOptions) -> Result<(ort::environment::Environmen
     let builder = builder.with_name("onnx-unlearn").with_telemetry(false);
     let environment = builder.build().map_err(|e| fail(e.to_string()))?;
     environment.set_log_level(ort::logging::LogLevel::Error);
+    operators::announce(&environment).map_err(|e| fail(e.to_string()))?;
     *shared = Some((environment.clone(), library.clone()));
     Ok((environment, library))
 }

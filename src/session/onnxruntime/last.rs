@@ -1,12 +1,11 @@
 //! Images with their channels last between our convolutions, which read and write them so: what computes one element from
 //! another, adds up places or puts channels together does so in this order as well, and axes are moved where others begin.
 
-use super::operators::{DOMAIN, SHAPE};
+use super::operators::{DOMAIN, SHAPE, plain};
 use super::{convolutions, depthwise, implicit};
 use crate::graph::{Graph, Name, Node, attribute, normalise};
 use crate::session::Kinds;
 use crate::tensor::Tensor;
-use onnx_protobuf::AttributeProto;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -262,11 +261,6 @@ fn of_channels(shape: &[usize]) -> Option<usize> {
 
 fn transpose(from: &Name, to: &Name, order: [usize; 4]) -> Node {
     plain("Transpose", from, to, vec![attribute("perm", order.map(|axis| axis as i64).to_vec())])
-}
-
-fn plain(op: &str, from: &Name, to: &Name, attributes: Vec<AttributeProto>) -> Node {
-    let (inputs, outputs) = (vec![Some(from.clone())], vec![Some(to.clone())]);
-    Node { name: String::new(), domain: String::new(), op: op.into(), inputs, outputs, attributes }
 }
 
 #[cfg(test)]

@@ -3,16 +3,21 @@
 use super::{
     after, convolutions, depthwise, elementwise, implicit, last, moves, normal, pooling, products, scatter, sums,
 };
-use crate::graph::{Graph, Made, Name, Node, attribute};
+use crate::graph::{Graph, Input, Made, Name, Node, attribute, to_split_model_proto};
 use crate::session::{Kinds, Rough};
 use crate::tensor::DType;
+use onnx_protobuf::AttributeProto;
+use ort::environment::Environment;
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
     ShapeInferenceContext,
 };
+use ort::session::Session;
 use ort::value::{SymbolicDimensions, TensorElementType, ValueRef, ValueType};
 use ort::{Error, Result};
+use protobuf::Message;
 use pulp::Arch;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 pub(super) const DOMAIN: &str = "onnx_unlearn";
@@ -71,6 +76,30 @@ pub(super) fn replaced(
     }
     graph.opsets.insert(DOMAIN.into(), 1);
     Ok((graph, Some(domain)))
+}
+
+/// Tells the runtime our domain by a session of its own: it fails where two sessions are the first to do so at once.
+pub(super) fn announce(environment: &Environment) -> Result<()> {
+    let [x, y] = ["x", "y"].map(Name::from);
+    let graph = Graph {
+        nodes: vec![plain("Identity", &x, &y, vec![])],
+        constants: BTreeMap::new(),
+        inputs: vec![Input { name: x, dtype: DType::F32, shape: vec![Some(1)] }],
+        outputs: vec![y],
+        opsets: [(String::new(), 17)].into(),
+        ir_version: 8,
+    };
+    let kind = |_: &Name| Some((DType::F32, vec![1]));
+    let model = to_split_model_proto(&graph, kind, "").0.write_to_bytes().map_err(|e| Error::new(e.to_string()))?;
+    let domain = OperatorDomain::new(DOMAIN)?.add(Layers::<elementwise::ReluGradient>::default())?;
+    Session::builder(environment)?.with_operators(domain)?.commit_from_memory(&model)?;
+    Ok(())
+}
+
+/// A node without a name of its own.
+pub(super) fn plain(op: &str, from: &Name, to: &Name, attributes: Vec<AttributeProto>) -> Node {
+    let (inputs, outputs) = (vec![Some(from.clone())], vec![Some(to.clone())]);
+    Node { name: String::new(), domain: String::new(), op: op.into(), inputs, outputs, attributes }
 }
 
 /// The domain with an operator, where nodes of it are there.
@@ -371,6 +400,36 @@ pub(super) mod tests {
         let largest = expected.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
         assert_eq!(found.shape(), expected.shape());
         assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-5 * largest));
+    }
+
+    /// Has the runtime hear of our domain from two sessions at once, in processes that are new to it.
+    #[test]
+    fn sessions_may_be_made_at_once() {
+        const INSIDE: &str = "ONNX_UNLEARN_TEST_SESSIONS_AT_ONCE";
+        if std::env::var_os(INSIDE).is_none() {
+            let name = std::thread::current().name().unwrap().to_string();
+            for _ in 0..24 {
+                let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+                let output = child.args(["--exact", &name]).env(INSIDE, "1").output().unwrap();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            }
+            return;
+        }
+        let mut built = Built::new(&[8, 24, 8, 8], &["y"]);
+        built.constant("w", &[32, 24, 3, 3]);
+        let pads = vec![crate::graph::attribute("pads", vec![1; 4])];
+        built.node("Conv", &["x", "w"], &["y"], &[8, 32, 8, 8], pads);
+        let options = RuntimeOptions { runtime: RuntimeChoice::OnnxRuntime, ..RuntimeOptions::default() };
+        let runtime = Runtime::open(options).unwrap();
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    start.wait();
+                    runtime.gradients(&built.graph, &built.kinds, &|_| true).unwrap();
+                });
+            }
+        });
     }
 
     /// How often each operator is in a graph.
