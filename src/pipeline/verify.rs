@@ -2,7 +2,7 @@
 
 use super::open::{choose_outputs, graph};
 use super::{Common, Error, Observer, Opened};
-use crate::data::{Batch, DataSet};
+use crate::data::DataSet;
 use crate::error::printable;
 use crate::graph::Graph;
 use crate::importance::padded;
@@ -11,7 +11,7 @@ use crate::report::Validation;
 use crate::session::{Runtime, RuntimeInfo};
 use crate::tensor::DType;
 use crate::validate::second::{Bounds, Case, Running, Verdict, start};
-use crate::validate::{Evaluator, Guards, Known, Limits, ValidateError, compare};
+use crate::validate::{Evaluator, Guards, Known, Limits, ValidateError, compare_with_first};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -114,16 +114,19 @@ pub(super) fn verify(
         (false, "tract") => Err("tract is the only runtime at hand"),
         _ => {
             let sets = std::iter::once(&forget.data).chain(retain.as_ref().map(|known| &known.data));
-            Ok(second(new, &new_graph, &mut after, sets, &checks.bounds)?)
+            Ok(second(new, &new_graph, after.batch, sets, &checks.bounds)?)
         }
     };
-    let validation = Validation {
-        forget: Some(compare(before, forget, &mut after)?),
-        retain: retain.map(|known| compare(before, known, &mut after)).transpose()?,
-    };
+    let (found, first) = compare_with_first(before, forget, &mut after)?;
+    let (mut validation, mut expected) = (Validation { forget: Some(found), retain: None }, vec![first]);
+    if let Some(retain) = retain {
+        let (found, first) = compare_with_first(before, retain, &mut after)?;
+        validation.retain = Some(found);
+        expected.push(first);
+    }
     guards.retained(validation.retain.as_ref(), &checks.limits);
     let verdict = match second {
-        Ok(Some(running)) => running.finish()?,
+        Ok(Some(running)) => running.finish(&expected)?,
         Ok(None) => Verdict::NotCheckable("no program to run the check was given".into()),
         Err(reason) => Verdict::NotCheckable(reason.into()),
     };
@@ -154,11 +157,11 @@ fn holds_halves(model: &Model) -> bool {
     model.places().values().any(|place| matches!(place.dtype, Some(DType::F16 | DType::BF16)))
 }
 
-/// Starts the new model in tract on a few samples of each set.
+/// Starts the new model in tract on a few samples of each set, the first of its batches of so many.
 fn second<'a>(
     path: &Path,
     graph: &Graph,
-    evaluator: &mut Evaluator,
+    batch: usize,
     sets: impl Iterator<Item = &'a DataSet>,
     bounds: &Bounds,
 ) -> Result<Option<Running>, Error> {
@@ -166,12 +169,9 @@ fn second<'a>(
     let fixed = graph.fixed_batch();
     let mut cases = Vec::new();
     for set in sets {
-        let size = fixed.unwrap_or(SECOND_SAMPLES.min(evaluator.batch));
-        let Some(first) = set.batches(size).next().transpose()? else { continue };
-        let samples = fixed.unwrap_or(first.samples);
-        let batch = Batch { inputs: padded(&first, samples), labels: None, samples };
-        let expected = evaluator.run(&batch)?;
-        cases.push(Case { inputs: batch.inputs, expected });
+        let Some(first) = set.batches(fixed.unwrap_or(SECOND_SAMPLES.min(batch))).next().transpose()? else { continue };
+        let samples = first.samples;
+        cases.push(Case { inputs: padded(&first, fixed.unwrap_or(samples)), samples });
     }
-    Ok(start(path, output, cases, bounds)?)
+    Ok(start(path, output, &cases, bounds)?)
 }

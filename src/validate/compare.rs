@@ -200,7 +200,24 @@ fn margin(row: ArrayView1<f64>) -> f64 {
 /// # Errors
 /// As [`Evaluator::run`]; outputs of different shapes.
 pub fn compare(before: &mut Evaluator, known: &mut Known, after: &mut Evaluator) -> Result<Comparison, ValidateError> {
-    Ok(tally(before, known, after, |_| false)?.finish())
+    compare_with_first(before, known, after).map(|(found, _)| found)
+}
+
+/// The same, and what the new model gives for the first batch.
+///
+/// # Errors
+/// As [`compare`].
+pub(crate) fn compare_with_first(
+    before: &mut Evaluator,
+    known: &mut Known,
+    after: &mut Evaluator,
+) -> Result<(Comparison, ArrayD<f64>), ValidateError> {
+    let mut first = None;
+    let tally = tally(before, known, after, |_, output| {
+        first.get_or_insert_with(|| output.clone());
+        false
+    })?;
+    Ok((tally.finish(), first.unwrap_or_default()))
 }
 
 /// Whether the share of rows with the same largest output is at least `least` among `samples` samples, if those beside
@@ -216,14 +233,14 @@ pub fn agrees(
     least: f64,
 ) -> Result<bool, ValidateError> {
     let lost = |tally: &Tally| tally.differing() > (1.0 - least) * samples as f64 * tally.rows_per_sample();
-    Ok(!lost(&tally(before, known, after, lost)?))
+    Ok(!lost(&tally(before, known, after, |tally, _| lost(tally))?))
 }
 
 fn tally(
     before: &mut Evaluator,
     known: &mut Known,
     after: &mut Evaluator,
-    stop: impl Fn(&Tally) -> bool,
+    mut stop: impl FnMut(&Tally, &ArrayD<f64>) -> bool,
 ) -> Result<Tally, ValidateError> {
     let mut tally = Tally::default();
     let data = known.data.clone();
@@ -234,7 +251,7 @@ fn tally(
             return Err(ValidateError::Different(format!("outputs have shapes {:?} and {:?}", a.shape(), b.shape())));
         }
         tally.add(&a, &b, class_axis(a.ndim()), batch.labels.as_deref());
-        if stop(&tally) {
+        if stop(&tally, &b) {
             break;
         }
     }

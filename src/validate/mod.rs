@@ -5,6 +5,7 @@ mod guards;
 mod metrics;
 pub mod second;
 
+pub(crate) use compare::compare_with_first;
 pub use compare::{Evaluator, Known, agrees, compare, predict};
 pub use guards::{Guard, Guards, Limits};
 pub use metrics::Comparison;

@@ -2,8 +2,9 @@
 //! it may run away or die on a model that another runtime takes.
 
 use super::ValidateError;
+use crate::session::Feed;
 use crate::tensor::{DType, Tensor};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, ArrayView1, ArrayViewD, Axis, Slice};
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,10 +43,10 @@ pub enum Verdict {
     NotCheckable(String),
 }
 
-/// Inputs (first axis: samples), and what another runtime gives for them.
+/// A whole batch, and so many of its samples to compare.
 pub struct Case {
-    pub inputs: BTreeMap<String, Tensor>,
-    pub expected: ArrayD<f64>,
+    pub inputs: Feed,
+    pub samples: usize,
 }
 
 /// A check that is under way.
@@ -53,16 +54,16 @@ pub struct Running {
     child: Child,
     folder: TempDir,
     output: String,
-    cases: Vec<Case>,
+    samples: Vec<usize>,
     started: Instant,
     seconds: u64,
 }
 
-/// Starts the model file in the child on the inputs of all cases; none without a program to start.
+/// Starts the model file in the child on some batches; none without a program to start.
 ///
 /// # Errors
 /// The exchange of files with the child cannot be set up.
-pub fn start(model: &Path, output: &str, cases: Vec<Case>, bounds: &Bounds) -> Result<Option<Running>, ValidateError> {
+pub fn start(model: &Path, output: &str, cases: &[Case], bounds: &Bounds) -> Result<Option<Running>, ValidateError> {
     let Some(program) = &bounds.program else { return Ok(None) };
     let setup = |e: &dyn std::fmt::Display| ValidateError::Setup(e.to_string());
     let folder = tempfile::tempdir().map_err(|e| setup(&e))?;
@@ -81,15 +82,17 @@ pub fn start(model: &Path, output: &str, cases: Vec<Case>, bounds: &Bounds) -> R
         .spawn()
         .map_err(|e| setup(&format!("{}: {e}", program.display())))?;
     let (started, seconds, output) = (Instant::now(), bounds.seconds, output.to_string());
-    Ok(Some(Running { child, folder, output, cases, started, seconds }))
+    let samples = cases.iter().map(|case| case.samples).collect();
+    Ok(Some(Running { child, folder, output, samples, started, seconds }))
 }
 
 impl Running {
-    /// Waits for the end, and takes the worst of all cases.
+    /// Waits for the end, and takes the worst of all batches. `expected` is what another runtime gives for each of them, for
+    /// the samples to compare at least.
     ///
     /// # Errors
     /// The exchange of files with the child fails.
-    pub fn finish(mut self) -> Result<Verdict, ValidateError> {
+    pub fn finish(mut self, expected: &[ArrayD<f64>]) -> Result<Verdict, ValidateError> {
         let setup = |e: &dyn std::fmt::Display| ValidateError::Setup(e.to_string());
         let left = Duration::from_secs(self.seconds).saturating_sub(self.started.elapsed());
         let Some(status) = self.child.wait_timeout(left).map_err(|e| setup(&e))? else {
@@ -104,10 +107,10 @@ impl Running {
             return Ok(Verdict::NotCheckable(format!("tract: {reason}")));
         }
         let mut worst = Verdict::NotCheckable("no samples".into());
-        for (number, case) in self.cases.iter().enumerate() {
+        for (number, (expected, &samples)) in expected.iter().zip(&self.samples).enumerate() {
             let bytes = std::fs::read(outputs_of(self.folder.path(), number)).map_err(|e| setup(&e))?;
             let outputs = decode(&bytes).map_err(|e| setup(&e))?;
-            worst = match (worst, case.verdict(outputs.get(&self.output))) {
+            worst = match (worst, judge(expected, outputs.get(&self.output), samples)) {
                 (
                     Verdict::Compared { difference: a, same_top1: x },
                     Verdict::Compared { difference: b, same_top1: y },
@@ -128,16 +131,18 @@ impl Drop for Running {
     }
 }
 
-impl Case {
-    fn verdict(&self, actual: Option<&Tensor>) -> Verdict {
-        let Some(actual) = actual.and_then(Tensor::to_f64) else {
-            return Verdict::NotCheckable("tract gave no such output".into());
-        };
-        let (found, expected) = (actual.shape(), self.expected.shape());
-        if found != expected {
-            return Verdict::NotCheckable(format!("tract gave the shape {found:?}, expected {expected:?}"));
+/// Compares the first so many samples.
+fn judge(expected: &ArrayD<f64>, actual: Option<&Tensor>, samples: usize) -> Verdict {
+    let Some(actual) = actual.and_then(Tensor::to_f64) else {
+        return Verdict::NotCheckable("tract gave no such output".into());
+    };
+    let (found, shape) = (actual.shape(), expected.shape());
+    match (found, shape) {
+        ([all, found @ ..], [known, shape @ ..]) if found == shape && samples <= *all.min(known) => {
+            let [expected, actual] = [expected, &actual].map(|a| a.slice_axis(Axis(0), Slice::from(..samples)));
+            verdict(expected, actual)
         }
-        verdict(&self.expected, &actual)
+        _ => Verdict::NotCheckable(format!("tract gave the shape {found:?}, expected {shape:?}")),
     }
 }
 
@@ -149,14 +154,14 @@ fn outputs_of(folder: &Path, case: usize) -> PathBuf {
     folder.join(format!("outputs.{case}"))
 }
 
-fn verdict(expected: &ArrayD<f64>, actual: &ArrayD<f64>) -> Verdict {
+fn verdict(expected: ArrayViewD<f64>, actual: ArrayViewD<f64>) -> Verdict {
     let scale = expected.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
     // NaN is a difference: `max` would drop it.
     let gap = |a: &f64, b: &f64| if (a - b).is_nan() { f64::INFINITY } else { (a - b).abs() };
-    let largest = expected.iter().zip(actual).map(|(a, b)| gap(a, b)).fold(0.0, f64::max);
-    let axis = ndarray::Axis(super::compare::class_axis(expected.ndim()));
+    let largest = expected.iter().zip(&actual).map(|(a, b)| gap(a, b)).fold(0.0, f64::max);
+    let axis = Axis(super::compare::class_axis(expected.ndim()));
     let same_top1 = expected.lanes(axis).into_iter().zip(actual.lanes(axis)).all(|(a, b)| {
-        let best = |row: ndarray::ArrayView1<f64>| row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let best = |row: ArrayView1<f64>| row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (best_a, best_b) = (best(a), best(b));
         a.iter().zip(b).any(|(&x, &y)| best_a - x <= 2.0 * largest && best_b - y <= 2.0 * largest)
     });
@@ -223,4 +228,25 @@ fn decode(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
         tensors.insert(name, tensor.ok_or("unknown type")?);
     }
     Ok(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_samples_asked_for_are_compared() {
+        let rows = |rows: &[[f64; 2]]| ndarray::arr2(rows).into_dyn();
+        let expected = rows(&[[1.0, 4.0], [8.0, 2.0], [5.0, 6.0]]);
+        let judge = |actual: ArrayD<f64>, samples| judge(&expected, Some(&Tensor::F64(actual)), samples);
+        let same = Verdict::Compared { difference: 0.0, same_top1: true };
+        let padded = rows(&[[1.0, 4.0], [8.0, 2.0], [8.0, 2.0], [8.0, 2.0]]);
+        assert_eq!(judge(padded.clone(), 2), same);
+        let worse = Verdict::Compared { difference: 4.0 / 8.0, same_top1: true };
+        assert_eq!(judge(padded, 3), worse);
+        // Neither fewer samples nor another shape.
+        assert!(matches!(judge(rows(&[[1.0, 4.0]]), 2), Verdict::NotCheckable(_)));
+        assert!(matches!(judge(ndarray::arr1(&[1.0, 4.0]).into_dyn(), 2), Verdict::NotCheckable(_)));
+        assert!(matches!(judge(ndarray::arr0(1.0).into_dyn(), 1), Verdict::NotCheckable(_)));
+    }
 }
