@@ -76,8 +76,6 @@ pub enum ImportanceError {
         gib(*.limit)
     )]
     Memory { need: u64, limit: u64, batch: usize },
-    #[error("threads cannot be started: {0}; use a smaller --threads")]
-    Threads(String),
     #[error(
         "{}: this is the checkpoint of another run: its {what} is {}, that of this run is {}; delete it to start anew, or give another output", path.display(), printable(found), printable(asked)
     )]
@@ -109,7 +107,7 @@ impl ImportanceError {
             | ImportanceError::Mismatch { .. } => Kind::Malformed,
             ImportanceError::NotFinite { .. } => Kind::NotFinite,
             ImportanceError::Io { .. } => Kind::Io,
-            ImportanceError::Threads(_) | ImportanceError::Memory { .. } => Kind::Limit,
+            ImportanceError::Memory { .. } => Kind::Limit,
         }
     }
 }

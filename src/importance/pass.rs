@@ -43,7 +43,6 @@ pub struct Importance<'a> {
     graph: &'a Graph,
     parameters: &'a BTreeSet<Name>,
     settings: Settings,
-    pool: rayon::ThreadPool,
     /// Ready backward graphs by batch size.
     engines: BTreeMap<usize, Engine>,
     /// The batch size in use, once one is known.
@@ -70,25 +69,10 @@ impl<'a> Importance<'a> {
         settings: Settings,
     ) -> Result<Self, ImportanceError> {
         check_rules(graph, parameters)?;
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(runtime.threads()).build();
-        let pool = pool.map_err(|e| ImportanceError::Threads(e.to_string()))?;
         let engines = BTreeMap::new();
         let (limit, before) = (limit(settings.memory), resident());
         let (size, warnings, outputs, shrunk) = (None, vec![], None, None);
-        Ok(Importance {
-            runtime,
-            graph,
-            parameters,
-            settings,
-            pool,
-            engines,
-            size,
-            limit,
-            before,
-            warnings,
-            shrunk,
-            outputs,
-        })
+        Ok(Importance { runtime, graph, parameters, settings, engines, size, limit, before, warnings, shrunk, outputs })
     }
 
     /// Has the model's first output, which a pass computes anyway, kept.
@@ -279,7 +263,7 @@ impl<'a> Importance<'a> {
             None => self.build(batch, size)?,
         };
         let shown = self.outputs.as_mut().map(|kept| Shown { output: self.graph.outputs.first(), kept });
-        let added = engine.add(batch, &self.settings, &self.pool, shown, sums);
+        let added = engine.add(batch, &self.settings, self.runtime.pool(), shown, sums);
         self.engines.insert(size, engine);
         added
     }

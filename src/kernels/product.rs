@@ -2,22 +2,35 @@
 
 use super::registers::{add, multiply, sizes};
 use pulp::{Arch, Simd};
+use std::ops::Range;
 
 /// Terms that are added up in one register; longer sums are made of such pieces, which keeps rounding small.
 const PIECE: usize = 64;
 
 /// A matrix `[depth, columns]` by panels, `[panel, depth, column]`, of two vectors each, the last as wide as it must be.
-pub(crate) fn panels(arch: Arch, depth: usize, columns: usize, element: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+/// `row` gives the elements of a row.
+pub(crate) fn panels<E: Fn(usize) -> f32>(
+    arch: Arch,
+    depth: usize,
+    columns: usize,
+    row: impl Fn(usize) -> E,
+) -> Vec<f32> {
     let lanes = sizes(arch).lanes;
-    let all = columns.next_multiple_of(lanes);
-    let mut packed = Vec::with_capacity(depth * all);
-    for start in (0..all).step_by(2 * lanes) {
-        for row in 0..depth {
-            let own = start..all.min(start + 2 * lanes);
-            packed.extend(own.map(|column| if column < columns { element(row, column) } else { 0.0 }));
+    let mut packed = Vec::with_capacity(depth * columns.next_multiple_of(lanes));
+    for columns in cut(arch, columns) {
+        let rest = columns.len().next_multiple_of(lanes) - columns.len();
+        for own in 0..depth {
+            packed.extend(columns.clone().map(row(own)));
+            packed.extend(std::iter::repeat_n(0.0, rest));
         }
     }
     packed
+}
+
+/// The columns of each panel.
+pub(crate) fn cut(arch: Arch, columns: usize) -> impl Iterator<Item = Range<usize>> {
+    let width = 2 * sizes(arch).lanes;
+    (0..columns).step_by(width).map(move |first| first..columns.min(first + width))
 }
 
 /// The product of some rows and a panel of `V` vectors.

@@ -80,7 +80,7 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     pub fn new(opened: &'a Opened, measured: &'a Measured, lambda: f64, runtime: &'a Runtime) -> Search<'a> {
-        let highest = largest_ratio(&measured.forget, &measured.full).min(1e6);
+        let highest = runtime.pool().install(|| largest_ratio(&measured.forget, &measured.full)).min(1e6);
         Search { opened, measured, lambda, runtime, highest }
     }
 
@@ -135,7 +135,8 @@ impl<'a> Search<'a> {
     /// Whether the behaviour is kept among `samples` samples, if those beside the known ones do not change.
     fn keeps(&self, step: i32, original: &mut Evaluator, known: &mut Known, samples: usize) -> Result<bool, Error> {
         let Search { opened, measured, lambda, runtime, .. } = *self;
-        let change = rewrite(opened, &measured.forget, &measured.full, self.alpha(step), lambda)?;
+        let change =
+            runtime.pool().install(|| rewrite(opened, &measured.forget, &measured.full, self.alpha(step), lambda))?;
         let mut after = Evaluator::new(&change.apply(&opened.graph), &known.data, runtime)?;
         Ok(agrees(original, known, &mut after, samples, AUTO_AGREEMENT)?)
     }

@@ -102,7 +102,7 @@ fn candidate(
     runtime: &Runtime,
 ) -> Result<(Rewrite, Spliced, Verification), Error> {
     let opened = original.opened;
-    let change = rewrite(opened, &measured.forget, &measured.full, alpha, job.lambda)?;
+    let change = runtime.pool().install(|| rewrite(opened, &measured.forget, &measured.full, alpha, job.lambda))?;
     if change.selected == 0 {
         return Err(Error::NothingSelected { alpha, largest: largest_ratio(&measured.forget, &measured.full) });
     }

@@ -2,12 +2,13 @@
 
 use super::{Error, Opened};
 use crate::dampen::dampen;
-use crate::graph::Graph;
+use crate::graph::{Graph, Name};
 use crate::importance::Sums;
 use crate::report::Parameter;
 use crate::session::Feed;
 use crate::tensor::Tensor;
 use ndarray::ArrayD;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,8 +28,7 @@ pub struct Rewrite {
 /// # Errors
 /// Importance of another shape than the weight's.
 pub fn rewrite(opened: &Opened, forget: &Sums, full: &Sums, alpha: f64, lambda: f64) -> Result<Rewrite, Error> {
-    let mut out = Rewrite { tensors: BTreeMap::new(), parameters: Vec::new(), selected: 0, total: 0 };
-    for name in &opened.weights {
+    let each = |name: &Name| {
         let tensor = &*opened.weight(name)?;
         let (omega_f, omega_d) = (forget.mean(name), full.mean(name));
         let mean = |omega: &Option<ArrayD<f64>>| omega.as_ref().and_then(|o| o.mean());
@@ -42,9 +42,7 @@ pub fn rewrite(opened: &Opened, forget: &Sums, full: &Sums, alpha: f64, lambda: 
                 crate::error::printable(name)
             ))
         })?;
-        out.total += tensor.len();
-        out.selected += result.selected;
-        out.parameters.push(Parameter {
+        let parameter = Parameter {
             name: name.to_string(),
             shape: tensor.shape().to_vec(),
             dtype: tensor.dtype().to_string(),
@@ -56,10 +54,16 @@ pub fn rewrite(opened: &Opened, forget: &Sums, full: &Sums, alpha: f64, lambda: 
             importance_full,
             first_order_change: result.first_order_change,
             output_change: None,
-        });
-        if result.selected > 0 {
-            out.tensors.insert(name.to_string(), result.tensor);
-        }
+        };
+        let tensor = (result.selected > 0).then_some(result.tensor);
+        Ok((parameter, tensor))
+    };
+    let mut out = Rewrite { tensors: BTreeMap::new(), parameters: Vec::new(), selected: 0, total: 0 };
+    for (parameter, tensor) in opened.weights.par_iter().map(each).collect::<Result<Vec<_>, Error>>()? {
+        out.total += parameter.total;
+        out.selected += parameter.selected;
+        out.tensors.extend(tensor.map(|tensor| (parameter.name.clone(), tensor)));
+        out.parameters.push(parameter);
     }
     Ok(out)
 }
@@ -91,5 +95,5 @@ pub(super) fn largest_ratio(forget: &Sums, full: &Sums) -> f64 {
         let (f, d) = (forget.mean(name)?, full.mean(name)?);
         f.iter().zip(&d).map(ratio).reduce(f64::max)
     };
-    forget.weights.keys().filter_map(of).fold(0.0, f64::max)
+    forget.weights.par_iter().filter_map(|(name, _)| of(name)).reduce(|| 0.0, f64::max)
 }

@@ -93,7 +93,7 @@ fn points(
     let (mut points, mut total) = (Vec::new(), 0);
     for (alpha, lambda) in grid {
         observer.stage(&format!("alpha {alpha}, lambda {lambda}"), 0);
-        let change = rewrite(opened, &measured.forget, &measured.full, alpha, lambda)?;
+        let change = runtime.pool().install(|| rewrite(opened, &measured.forget, &measured.full, alpha, lambda))?;
         let mut after = Evaluator::new(&change.apply(&opened.graph), forget, runtime)?;
         let validation = Validation {
             forget: Some(compare(&mut before, &mut known, &mut after)?),

@@ -13,6 +13,7 @@ use crate::error::Kind;
 use crate::graph::{Graph, Name, Node, to_model_proto};
 use crate::tensor::{DType, Tensor};
 use ndarray::ArrayViewD;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -187,6 +188,8 @@ pub enum SessionError {
     MissingInput { name: String },
     #[error("output {index} of {runtime} has type {found}, which is not supported")]
     OutputType { runtime: &'static str, index: usize, found: String },
+    #[error("threads cannot be started: {0}; use a smaller --threads")]
+    Threads(String),
     #[error("installing ONNX Runtime: {0}")]
     Install(String),
 }
@@ -202,6 +205,7 @@ impl SessionError {
         match self {
             SessionError::NoLibrary { .. } | SessionError::Library { .. } | SessionError::Install(_) => Kind::Io,
             SessionError::Cuda { .. } | SessionError::TractOnGpu => Kind::Unsupported,
+            SessionError::Threads(_) => Kind::Limit,
             SessionError::Refused { .. } | SessionError::OutputType { .. } => Kind::Unsupported,
             SessionError::Failed { .. } | SessionError::MissingInput { .. } => Kind::Malformed,
         }
@@ -209,7 +213,7 @@ impl SessionError {
 }
 
 /// Tells the nodes whose results may be rounded more: no kink of a later function turns on them.
-pub type Rough<'a> = &'a dyn Fn(&Node) -> bool;
+pub type Rough<'a> = &'a (dyn Fn(&Node) -> bool + Sync);
 
 /// What a session is for.
 #[derive(Clone, Copy)]
@@ -231,6 +235,7 @@ enum Backend {
 pub struct Runtime {
     backend: Backend,
     options: RuntimeOptions,
+    pool: ThreadPool,
     warnings: Vec<String>,
 }
 
@@ -240,19 +245,22 @@ impl Runtime {
     /// # Errors
     /// The runtime or device that was asked for by name cannot be used.
     pub fn open(options: RuntimeOptions) -> Result<Runtime, SessionError> {
-        let tract = |options: RuntimeOptions, warnings| match options.device {
+        let pool = ThreadPoolBuilder::new().num_threads(options.threads).build();
+        let pool = pool.map_err(|e| SessionError::Threads(e.to_string()))?;
+        let open = |backend, options, warnings| Ok(Runtime { backend, options, pool, warnings });
+        let tract = |options: &RuntimeOptions| match options.device {
             DeviceChoice::Cuda(_) => Err(SessionError::TractOnGpu),
-            _ => Ok(Runtime { backend: Backend::Tract, options, warnings }),
+            _ => Ok(Backend::Tract),
         };
         if options.runtime == RuntimeChoice::Tract {
-            return tract(options, vec![]);
+            return open(tract(&options)?, options, vec![]);
         }
         match onnxruntime::OnnxRuntime::open(&options) {
-            Ok((backend, warnings)) => Ok(Runtime { backend: Backend::OnnxRuntime(backend), options, warnings }),
+            Ok((backend, warnings)) => open(Backend::OnnxRuntime(backend), options, warnings),
             Err(error @ (SessionError::NoLibrary { .. } | SessionError::Library { .. }))
                 if options.runtime == RuntimeChoice::Auto && !matches!(options.device, DeviceChoice::Cuda(_)) =>
             {
-                tract(options, vec![format!("using the embedded tract runtime: {error}")])
+                open(tract(&options)?, options, vec![format!("using the embedded tract runtime: {error}")])
             }
             Err(error) => Err(error),
         }
@@ -279,9 +287,9 @@ impl Runtime {
         }
     }
 
-    /// Threads that may work at once; 0 is one for each core.
-    pub fn threads(&self) -> usize {
-        self.options.threads
+    /// The threads that work beside the runtime's own, as many.
+    pub(crate) fn pool(&self) -> &ThreadPool {
+        &self.pool
     }
 
     pub fn info(&self) -> RuntimeInfo {
@@ -335,7 +343,7 @@ impl Runtime {
 
     fn prepare(&self, graph: &Graph, kinds: &Kinds, purpose: Purpose) -> Result<Box<dyn Session>, SessionError> {
         match &self.backend {
-            Backend::OnnxRuntime(backend) => backend.session(graph, kinds, self.options.threads, purpose),
+            Backend::OnnxRuntime(backend) => backend.session(graph, kinds, &self.pool, purpose),
             Backend::Tract => {
                 let model = to_model_proto(graph, |name| kinds.get(name).cloned());
                 tract::session(&model, !matches!(purpose, Purpose::Look))

@@ -27,6 +27,7 @@ use crate::graph::{Graph, to_split_model_proto};
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use protobuf::Message;
+use rayon::ThreadPool;
 use running::OrtSession;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -43,6 +44,7 @@ pub(super) struct OnnxRuntime {
     environment: ort::environment::Environment,
     library: PathBuf,
     cuda: Option<Cuda>,
+    threads: usize,
     allow_tf32: bool,
     gpu_memory: Option<u64>,
     /// Why the CPU took over from the GPU.
@@ -61,8 +63,9 @@ impl OnnxRuntime {
     pub(super) fn open(options: &RuntimeOptions) -> Result<(Self, Vec<String>), SessionError> {
         let (environment, library) = environment(options)?;
         let (fallback, tally) = (OnceLock::new(), Mutex::default());
-        let (allow_tf32, gpu_memory) = (options.allow_tf32, options.gpu_memory);
-        let mut runtime = OnnxRuntime { environment, library, cuda: None, allow_tf32, gpu_memory, fallback, tally };
+        let RuntimeOptions { threads, allow_tf32, gpu_memory, .. } = *options;
+        let mut runtime =
+            OnnxRuntime { environment, library, cuda: None, threads, allow_tf32, gpu_memory, fallback, tally };
         let mut warnings = Vec::new();
         match options.device {
             DeviceChoice::Cpu => {}
@@ -147,20 +150,20 @@ impl OnnxRuntime {
         &self,
         graph: &Graph,
         kinds: &Kinds,
-        threads: usize,
+        pool: &ThreadPool,
         purpose: Purpose,
     ) -> Result<Box<dyn Session>, SessionError> {
-        let plan = || Plan::new(graph, kinds, threads, purpose);
+        let plan = || Plan::new(graph, kinds, self.threads, purpose);
         let on_cpu = || {
             let builder = ort::session::Session::builder(&self.environment).map_err(refusal)?;
             let Purpose::Gradients(rough) = purpose else { return Ok((build(builder, &plan()?)?, None)) };
-            let (mut graph, operators) = operators::replaced(graph, kinds, rough, threads).map_err(refusal)?;
+            let (mut graph, operators) = operators::replaced(graph, kinds, rough, pool).map_err(refusal)?;
             let builder = match operators {
                 Some(operators) => builder.with_operators(operators).map_err(refusal)?,
                 None => builder,
             };
             let seen = seen::through(&mut graph, kinds);
-            Ok((build(builder, &Plan::new(&graph, kinds, threads, purpose)?)?, Some(seen)))
+            Ok((build(builder, &Plan::new(&graph, kinds, self.threads, purpose)?)?, Some(seen)))
         };
         let ((session, record), seen) = match self.device() {
             None => on_cpu()?,

@@ -5,7 +5,7 @@ use super::window::Windows;
 use super::{Grad, GradError, Name, Node, Tape, first};
 use crate::graph::attribute;
 use crate::tensor::{Element, Tensor};
-use ndarray::{ArrayD, Axis, Slice};
+use ndarray::ArrayD;
 use onnx_protobuf::AttributeProto;
 
 type Grads = Result<Vec<Option<Grad>>, GradError>;
@@ -154,17 +154,18 @@ fn turned(tape: &mut Tape, w: &Name, group: usize) -> Option<Name> {
 
 /// From `[M, C / group, k…]` to `[C, M / group, k…]` with the kernel's axes reversed.
 fn flip<T: Element>(w: &ArrayD<T>, group: usize) -> Option<Tensor> {
-    let per_group = w.shape()[0] / group;
-    let parts: Vec<_> = (0..group)
-        .map(|g| {
-            let mut part = w.slice_axis(Axis(0), Slice::from(g * per_group..(g + 1) * per_group));
-            part.swap_axes(0, 1);
-            for axis in 2..part.ndim() {
-                part.invert_axis(Axis(axis));
-            }
-            part
-        })
-        .collect();
-    let flipped = ndarray::concatenate(Axis(0), &parts).ok()?;
-    Some(T::wrap(flipped.as_standard_layout().into_owned()))
+    let (&[outputs, channels], kernel) = w.shape().split_first_chunk()?;
+    let (per_group, taps) = (outputs / group, kernel.iter().product::<usize>());
+    let w = w.as_standard_layout();
+    let w = w.as_slice()?;
+    let mut flipped = Vec::with_capacity(w.len());
+    for channel in 0..group * channels {
+        let (group, channel) = (channel / channels, channel % channels);
+        for output in group * per_group..(group + 1) * per_group {
+            let own = (output * channels + channel) * taps;
+            flipped.extend(w[own..own + taps].iter().rev());
+        }
+    }
+    let shape = [&[group * channels, per_group], kernel].concat();
+    Some(T::wrap(ArrayD::from_shape_vec(shape, flipped).ok()?))
 }

@@ -1,6 +1,6 @@
 //! Which convolutions are computed by tiles, of what size, and their kernels.
 
-use crate::kernels::product::panels;
+use crate::kernels::product::cut;
 use crate::kernels::registers::{Sizes, sizes};
 use crate::kernels::winograd::{Filter, Four, TAPS, Two, kernel};
 use pulp::Arch;
@@ -73,7 +73,7 @@ impl Shape {
 }
 
 /// A kernel `[outputs, channels, 3, 3]` as [`Images`](super::Images) reads it: for each place `[channels, outputs]` in
-/// [`panels`].
+/// [panels](crate::kernels::product::panels).
 pub(crate) fn transformed(arch: Arch, weights: &[f32], shape: &Shape) -> Vec<f32> {
     match shape.method {
         Method::Two => packed::<Two, 2, 4>(arch, weights, shape),
@@ -86,13 +86,21 @@ fn packed<F: Filter<OUT, TILE>, const OUT: usize, const TILE: usize>(
     weights: &[f32],
     &Shape { channels, outputs, .. }: &Shape,
 ) -> Vec<f32> {
-    let kernels: Vec<[[f32; TILE]; TILE]> =
-        weights.as_chunks::<{ TAPS * TAPS }>().0.iter().map(kernel::<F, OUT, TILE>).collect();
-    let places = (0..TILE * TILE).flat_map(|place| {
-        let element = |channel: usize, output: usize| kernels[output * channels + channel].as_flattened()[place];
-        panels(arch, channels, outputs, element)
-    });
-    places.collect()
+    let (lanes, weights) = (sizes(arch).lanes, weights.as_chunks::<{ TAPS * TAPS }>().0);
+    let size = channels * outputs.next_multiple_of(lanes);
+    let mut packed = vec![0.0; TILE * TILE * size];
+    // Each weight is read once: all places of its tile are written at a time.
+    for outputs in cut(arch, outputs) {
+        let (first, width) = (outputs.start * channels, outputs.len().next_multiple_of(lanes));
+        for channel in 0..channels {
+            for (column, output) in outputs.clone().enumerate() {
+                let tile = kernel::<F, OUT, TILE>(&weights[output * channels + channel]);
+                let own = packed[first + channel * width + column..].iter_mut().step_by(size);
+                own.zip(tile.as_flattened()).for_each(|(own, &element)| *own = element);
+            }
+        }
+    }
+    packed
 }
 
 #[cfg(test)]

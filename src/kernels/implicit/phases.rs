@@ -75,7 +75,10 @@ fn phase(
     let all = || seen[0].iter().flat_map(|down| seen[1].iter().map(move |across| (down, across)));
     let own: Vec<usize> = all().map(|(down, across)| down.0 * taps.kernel[1] + across.0).collect();
     let channels = shape.channels;
-    let element = |row: usize, output: usize| weight([output, row % channels, own[row / channels]]);
-    let kernel = panels(arch, own.len() * channels, shape.outputs, element);
+    let row = |row: usize| {
+        let (channel, tap, weight) = (row % channels, own[row / channels], &weight);
+        move |output| weight([output, channel, tap])
+    };
+    let kernel = panels(arch, own.len() * channels, shape.outputs, row);
     Phase { first, apart, step, taps: all().map(|(down, across)| [down.1, across.1]).collect(), kernel }
 }

@@ -17,6 +17,8 @@ use ort::value::{SymbolicDimensions, TensorElementType, ValueRef, ValueType};
 use ort::{Error, Result};
 use protobuf::Message;
 use pulp::Arch;
+use rayon::ThreadPool;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -41,41 +43,49 @@ pub(super) trait Layer: Send + Sync + Sized + 'static {
     fn compute(&self, context: &ComputeContext, output: &[i64], arch: Arch) -> Result<()>;
 }
 
-/// The graph with our operators where they are faster, and these; the graph as it is where there are none.
+/// The graph with our operators where they are faster, and these; the graph as it is where there are none. The threads make
+/// them; as many share their work later.
 pub(super) fn replaced(
     graph: &Graph,
     kinds: &Kinds,
     rough: Rough,
-    threads: usize,
+    pool: &ThreadPool,
 ) -> Result<(Graph, Option<OperatorDomain>)> {
-    let (mut graph, mut kinds) = (graph.clone(), kinds.clone());
-    let mut domain = OperatorDomain::new(DOMAIN)?;
-    let mut any = false;
-    domain = with(domain, elementwise::gelus(&mut graph, &kinds), &mut any)?;
-    domain = with(domain, elementwise::gelu_gradients(&mut graph, &kinds), &mut any)?;
-    domain = with(domain, elementwise::relu_gradients(&mut graph, &kinds), &mut any)?;
-    domain = with(domain, normal::gradients(&mut graph, &kinds), &mut any)?;
-    let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads };
-    let mut tiled = convolutions::by_tiles(&mut graph, &kinds, rough, threads);
-    let by_channel = depthwise::by_channel(&mut graph, &kinds);
-    let mut by_products = implicit::by_products(&mut graph, &kinds, threads);
-    last::between_convolutions(&mut graph, &mut kinds);
-    after::with_convolutions(&mut graph, &kinds, &mut tiled);
-    after::with_convolutions(&mut graph, &kinds, &mut by_products);
-    domain = with(domain, tiled, &mut any)?;
-    domain = with(domain, by_channel, &mut any)?;
-    domain = with(domain, by_products, &mut any)?;
-    let kinds = &kinds;
-    domain = with(domain, pooling::with_places(&mut graph, kinds), &mut any)?;
-    domain = with(domain, scatter::of_rows(&mut graph, kinds), &mut any)?;
-    domain = with(domain, sums::of_rows(&mut graph, kinds), &mut any)?;
-    products::turn(&mut graph, kinds);
-    domain = with(domain, moves::merged(&mut graph, kinds), &mut any)?;
-    if !any {
+    let mut graph = graph.clone();
+    let operators = pool.install(|| put_all(&mut graph, kinds.clone(), rough, pool.current_num_threads()));
+    if operators.is_empty() {
         return Ok((graph, None));
     }
     graph.opsets.insert(DOMAIN.into(), 1);
+    let domain = operators.into_iter().try_fold(OperatorDomain::new(DOMAIN)?, |domain, add| add(domain))?;
     Ok((graph, Some(domain)))
+}
+
+/// Adds an operator to a domain.
+type Add = Box<dyn FnOnce(OperatorDomain) -> Result<OperatorDomain> + Send>;
+
+/// Puts our operators into a graph.
+fn put_all(graph: &mut Graph, mut kinds: Kinds, rough: Rough, threads: usize) -> Vec<Add> {
+    let mut operators = Vec::new();
+    add(elementwise::gelus(graph, &kinds), &mut operators);
+    add(elementwise::gelu_gradients(graph, &kinds), &mut operators);
+    add(elementwise::relu_gradients(graph, &kinds), &mut operators);
+    add(normal::gradients(graph, &kinds), &mut operators);
+    let mut tiled = convolutions::by_tiles(graph, &kinds, rough, threads);
+    let by_channel = depthwise::by_channel(graph, &kinds);
+    let mut by_products = implicit::by_products(graph, &kinds, threads);
+    last::between_convolutions(graph, &mut kinds);
+    after::with_convolutions(graph, &kinds, &mut tiled);
+    after::with_convolutions(graph, &kinds, &mut by_products);
+    add(tiled, &mut operators);
+    add(by_channel, &mut operators);
+    add(by_products, &mut operators);
+    add(pooling::with_places(graph, &kinds), &mut operators);
+    add(scatter::of_rows(graph, &kinds), &mut operators);
+    add(sums::of_rows(graph, &kinds), &mut operators);
+    products::turn(graph, &kinds);
+    add(moves::merged(graph, &kinds), &mut operators);
+    operators
 }
 
 /// Tells the runtime our domain by a session of its own: it fails where two sessions are the first to do so at once.
@@ -102,13 +112,11 @@ pub(super) fn plain(op: &str, from: &Name, to: &Name, attributes: Vec<AttributeP
     Node { name: String::new(), domain: String::new(), op: op.into(), inputs, outputs, attributes }
 }
 
-/// The domain with an operator, where nodes of it are there.
-fn with<T: Layer>(domain: OperatorDomain, layers: Layers<T>, any: &mut bool) -> Result<OperatorDomain> {
-    if layers.0.is_empty() {
-        return Ok(domain);
+/// The operator, where nodes of it are there.
+fn add<T: Layer>(layers: Layers<T>, operators: &mut Vec<Add>) {
+    if !layers.0.is_empty() {
+        operators.push(Box::new(|domain| domain.add(layers)));
     }
-    *any = true;
-    domain.add(layers)
 }
 
 /// What a node of ours reads, writes or is made of is not there, or of another shape.
@@ -124,10 +132,10 @@ pub(super) struct Layers<T>(Vec<Arc<T>>);
 pub(super) fn put<T: Layer>(
     graph: &mut Graph,
     kinds: &Kinds,
-    find: impl for<'a> Fn(&'a Node, &Made<'a>) -> Option<(Vec<&'a Name>, T)>,
+    find: impl for<'a> Fn(&'a Node, &Made<'a>) -> Option<(Vec<&'a Name>, T)> + Sync,
 ) -> Layers<T> {
     let made = Made::new(graph);
-    let found = graph.nodes.iter().map(|node| {
+    let found = graph.nodes.par_iter().map(|node| {
         let (_, shape) = kinds.get(node.output().ok()?)?;
         let (inputs, layer) = find(node, &made)?;
         Some((inputs.into_iter().cloned().collect(), shape, layer))
