@@ -9,7 +9,7 @@ use crate::autograd::objective::{ONE_HOT, Objective, SAMPLE_WEIGHT};
 use crate::autograd::{Accumulating, Backward, PREFIX, Reduction, Weight, accumulating};
 use crate::data::Batch;
 use crate::graph::{Name, Node};
-use crate::session::{Carried, Feed, Output, Runtime, Session};
+use crate::session::{Brought, Carried, Feed, Output, Runtime, Session};
 use crate::tensor::Tensor;
 use ndarray::{Array1, ArrayD, IxDyn};
 use rayon::prelude::*;
@@ -81,7 +81,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Adds a batch of at most as many samples as the graph is made for.
+    /// Adds a batch of at most as many samples as the graph is made for. Its inputs, filled up, may have been brought to where
+    /// the session computes.
     ///
     /// # Errors
     /// The runtime fails, labels are missing for `fisher`, a value is not what the graph says.
@@ -91,12 +92,13 @@ impl Engine {
         settings: &Settings,
         pool: &rayon::ThreadPool,
         mut shown: Option<Shown>,
+        brought: Option<Brought>,
         sums: &mut Sums,
     ) -> Result<(), ImportanceError> {
-        let feed = self.feed(batch, settings)?;
+        let feed = self.feed(batch, settings, brought.is_none())?;
         let Engine { backward, session, carried } = self;
         if let (Some(session), Some(carried)) = (&mut *session, carried) {
-            return Ok(session.carry(&feed, carried, &mut |outputs| {
+            return Ok(session.carry(&feed, brought, carried, &mut |outputs| {
                 if let Some(shown) = &mut shown {
                     shown.kept.add(outputs.first().map(Value::from).as_ref(), batch.samples);
                 }
@@ -128,10 +130,10 @@ impl Engine {
         added
     }
 
-    /// The inputs of the graph: samples, filled up; how much each counts; their labels.
-    fn feed(&self, batch: &Batch, settings: &Settings) -> Result<Feed, ImportanceError> {
+    /// The inputs of the graph: samples, filled up, where they are asked for; how much each counts; their labels.
+    fn feed(&self, batch: &Batch, settings: &Settings, samples: bool) -> Result<Feed, ImportanceError> {
         let size = self.backward.batch;
-        let mut feed = padded(batch, size);
+        let mut feed = if samples { padded(batch, size) } else { Feed::new() };
         let each = if settings.reduction == Reduction::Sample { 1.0 } else { 1.0 / batch.samples as f32 };
         let weight = Array1::from_shape_fn(size, |i| if i < batch.samples { each } else { 0.0 });
         feed.insert(SAMPLE_WEIGHT.into(), Tensor::F32(weight.into_dyn()));

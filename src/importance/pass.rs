@@ -8,12 +8,13 @@ use super::{ImportanceError, Settings, Shard, Sums};
 use crate::autograd::{Reduction, check_rules, differentiate};
 use crate::data::{Batch, DataSet};
 use crate::graph::{Graph, Name};
-use crate::session::Runtime;
+use crate::session::{Brought, Runtime};
 use crate::specialise::specialise;
 use crate::tensor::DType;
 use ndarray::ArrayD;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
 
 /// How far a pass is.
@@ -135,15 +136,24 @@ impl<'a> Importance<'a> {
         let start = samples.end.min(samples.start + done.batches.saturating_mul(size));
         let mut step = Progress { samples: start - samples.start, of: samples.len() };
         let rest = data.select(&(start..samples.end).collect::<Vec<_>>())?;
-        // The next batch is read while this one is computed.
+        // The next batch is read, and brought to where it is needed, while this one is computed.
+        let (runtime, ahead) = (self.runtime, AtomicBool::new(self.carries()));
+        let bring = |batch: &Batch| ahead.load(Relaxed).then(|| runtime.bring(&padded(batch, size)))?;
         std::thread::scope(|scope| {
             let (send, receive) = sync_channel(1);
-            scope.spawn(move || rest.batches(size).all(|batch| send.send(batch).is_ok()));
+            let rest = &rest;
+            scope.spawn(move || {
+                let with_brought = |batch: Result<Batch, _>| batch.map(|batch| (bring(&batch), batch));
+                rest.batches(size).map(with_brought).all(|batch| send.send(batch).is_ok())
+            });
             // Of batches that are not in float64 yet, number and count.
             let mut open = (0, 0);
             for batch in receive {
-                let batch = batch?;
-                self.add(&batch, size, &mut done.sums)?;
+                let (brought, batch) = batch?;
+                self.add(&batch, brought, size, &mut done.sums)?;
+                if self.shrunk.is_some() {
+                    ahead.store(false, Relaxed);
+                }
                 open.0 += 1;
                 open.1 += if self.settings.reduction == Reduction::Sample { batch.samples as u64 } else { 1 };
                 step.samples += batch.samples;
@@ -231,15 +241,23 @@ impl<'a> Importance<'a> {
         self.engines.values().any(Engine::carries)
     }
 
-    /// Adds a batch; in halves where the device has too little memory for it and samples are counted one by one.
-    fn add(&mut self, batch: &Batch, size: usize, sums: &mut Sums) -> Result<(), ImportanceError> {
+    /// Adds a batch; in halves where the device has too little memory for it and samples are counted one by one. What was
+    /// brought is its inputs filled up to `size`.
+    fn add(
+        &mut self,
+        batch: &Batch,
+        brought: Option<Brought>,
+        size: usize,
+        sums: &mut Sums,
+    ) -> Result<(), ImportanceError> {
         let fits = self.shrunk.map_or(size, |most| most.min(size));
+        let brought = brought.filter(|_| fits == size);
         if batch.samples > fits {
             let firsts = (0..batch.samples).step_by(fits);
             let mut parts = firsts.map(|first| part(batch, first..batch.samples.min(first + fits)));
-            return parts.try_for_each(|part| self.add(&part, size, sums));
+            return parts.try_for_each(|part| self.add(&part, None, size, sums));
         }
-        match self.add_whole(batch, fits, sums) {
+        match self.add_whole(batch, brought, fits, sums) {
             Err(ImportanceError::Session(error))
                 if error.out_of_memory() && fits > 1 && self.settings.reduction == Reduction::Sample =>
             {
@@ -248,23 +266,30 @@ impl<'a> Importance<'a> {
                 }
                 self.warnings.push(format!("the device has too little memory for a batch of {fits}: halving it"));
                 self.shrunk = Some(fits / 2);
-                self.add(batch, size, sums)
+                self.add(batch, None, size, sums)
             }
             other => other,
         }
     }
 
-    fn add_whole(&mut self, batch: &Batch, size: usize, sums: &mut Sums) -> Result<(), ImportanceError> {
+    fn add_whole(
+        &mut self,
+        batch: &Batch,
+        brought: Option<Brought>,
+        size: usize,
+        sums: &mut Sums,
+    ) -> Result<(), ImportanceError> {
         // Where samples are mixed, padding would change the others: a smaller batch gets a graph of its own.
         let mixed = self.engines.get(&size).is_some_and(|engine| engine.mixed().is_some());
-        let size = if mixed { batch.samples } else { size };
-        let mut engine = match self.engines.remove(&size) {
+        let (own, brought) =
+            if mixed { (batch.samples, brought.filter(|_| batch.samples == size)) } else { (size, brought) };
+        let mut engine = match self.engines.remove(&own) {
             Some(engine) => engine,
-            None => self.build(batch, size)?,
+            None => self.build(batch, own)?,
         };
         let shown = self.outputs.as_mut().map(|kept| Shown { output: self.graph.outputs.first(), kept });
-        let added = engine.add(batch, &self.settings, self.runtime.pool(), shown, sums);
-        self.engines.insert(size, engine);
+        let added = engine.add(batch, &self.settings, self.runtime.pool(), shown, brought, sums);
+        self.engines.insert(own, engine);
         added
     }
 }

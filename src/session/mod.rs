@@ -8,6 +8,7 @@ mod onnxruntime;
 mod tract;
 
 pub use assignment::Assignment;
+pub use onnxruntime::Brought;
 
 use crate::error::Kind;
 use crate::graph::{Graph, Name, Node, to_model_proto};
@@ -65,13 +66,14 @@ pub trait Session: Send {
     fn show(&mut self, feed: &Feed, see: &mut dyn FnMut(Vec<Output>)) -> Result<(), SessionError>;
 
     /// Runs the graph once with inputs that are outputs of the run before, zeros in the first, which stay where the
-    /// runtime has them; shows the other outputs.
+    /// runtime has them; shows the other outputs. Of the other inputs some may have been [brought](Runtime::bring) ahead.
     ///
     /// # Errors
     /// As [`Session::show`]; the runtime does not keep values. What was carried before is still there.
     fn carry(
         &mut self,
         _feed: &Feed,
+        _brought: Option<Brought>,
         _carried: &[Carried],
         _see: &mut dyn FnMut(Vec<Output>),
     ) -> Result<(), SessionError> {
@@ -303,6 +305,15 @@ impl Runtime {
         match &self.backend {
             Backend::OnnxRuntime(backend) => backend.surroundings(),
             Backend::Tract => Surroundings::default(),
+        }
+    }
+
+    /// Copies values ahead to where sessions compute, while another run goes on there; none where sessions compute in the
+    /// memory of the host, or the device has too little memory.
+    pub fn bring(&self, feed: &Feed) -> Option<Brought> {
+        match &self.backend {
+            Backend::OnnxRuntime(backend) => backend.bring(feed),
+            Backend::Tract => None,
         }
     }
 

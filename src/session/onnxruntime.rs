@@ -19,12 +19,14 @@ mod sums;
 pub(super) use convolutions::OPERATOR as WINOGRAD_CONV;
 pub(super) use depthwise::OPERATOR as DEPTHWISE_CONV;
 pub(super) use implicit::OPERATOR as IMPLICIT_CONV;
+pub use running::Brought;
 
 use super::assignment::{self, Assigned, Tally};
 use super::{DeviceChoice, RuntimeInfo, RuntimeOptions, Session, SessionError, Surroundings, cuda, locate};
-use super::{Kinds, Purpose, Rough};
+use super::{Feed, Kinds, Purpose, Rough};
 use crate::graph::{Graph, to_split_model_proto};
 use ort::ep::{self, ExecutionProvider};
+use ort::memory::AllocationDevice;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use protobuf::Message;
 use rayon::ThreadPool;
@@ -109,6 +111,11 @@ impl OnnxRuntime {
 
     pub(super) fn on_gpu(&self) -> bool {
         self.device().is_some()
+    }
+
+    pub(super) fn bring(&self, feed: &Feed) -> Option<Brought> {
+        let device = i32::try_from(self.device()?.device).ok()?;
+        Brought::new(feed, &AllocationDevice::CUDA, device).ok()
     }
 
     fn has_cuda(&self) -> bool {

@@ -41,6 +41,29 @@ impl OrtSession {
     }
 }
 
+/// Values for inputs that lie in the memory of a device.
+#[derive(Debug)]
+pub struct Brought(BTreeMap<String, DynValue>);
+
+impl Brought {
+    /// Copies values to a device and waits until they are there.
+    ///
+    /// # Errors
+    /// The runtime has no such device, or it has too little memory.
+    pub(super) fn new(feed: &Feed, device: &AllocationDevice<'static>, id: i32) -> Result<Brought, SessionError> {
+        let bring = |(name, tensor): (&String, &Tensor)| {
+            let value = owned(tensor)?.downcast::<DynTensorValueType>().map_err(failed)?;
+            Ok((name.clone(), value.to(device.clone(), id).map_err(failed)?.into_dyn()))
+        };
+        feed.iter().map(bring).collect::<Result<_, _>>().map(Brought)
+    }
+}
+
+/// A value of the runtime's own, in the memory of the host.
+fn owned(tensor: &Tensor) -> Result<DynValue, SessionError> {
+    with_array!(tensor, a => Value::from_array(a.clone()).map(|value| value.into_dyn())).map_err(failed)
+}
+
 fn failed(error: ort::Error) -> SessionError {
     SessionError::Failed { runtime: NAME, reason: error.to_string() }
 }
@@ -85,6 +108,7 @@ impl Session for OrtSession {
     fn carry(
         &mut self,
         feed: &Feed,
+        brought: Option<Brought>,
         carried: &[Carried],
         see: &mut dyn FnMut(Vec<Output>),
     ) -> Result<(), SessionError> {
@@ -99,10 +123,13 @@ impl Session for OrtSession {
                 binding.bind_input(&name, value).map_err(failed)?;
                 continue;
             }
+            if let Some(value) = brought.as_ref().and_then(|brought| brought.0.get(&name)) {
+                binding.bind_input(&name, value).map_err(failed)?;
+                continue;
+            }
             let Some(tensor) = feed.get(&name) else { return Err(SessionError::MissingInput { name }) };
             // A value of its own: binding a borrowed one would have it copied by another session.
-            let value = with_array!(tensor, a => Value::from_array(a.clone()).map(|value| value.into_dyn()));
-            binding.bind_input(&name, &value.map_err(failed)?).map_err(failed)?;
+            binding.bind_input(&name, &owned(tensor)?).map_err(failed)?;
         }
         let place = self.place().map_err(failed)?;
         let outputs: Vec<String> = self.session.outputs().iter().map(|output| output.name().to_string()).collect();
@@ -167,5 +194,51 @@ fn read(value: &DynValue, index: usize) -> Result<Output<'_>, SessionError> {
         Some(TensorElementType::Uint8) => get::<u8>(value),
         Some(TensorElementType::Bool) => get::<bool>(value),
         other => Err(unsupported(other.map_or_else(|| "not a tensor".into(), |t| t.to_string()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Graph, Input, Node, attribute};
+    use crate::session::{Kinds, Runtime, RuntimeChoice, RuntimeOptions};
+    use onnx_protobuf::AttributeProto;
+
+    fn node(op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> Node {
+        let (inputs, outputs) = (inputs.iter().map(|&x| Some(x.into())).collect(), vec![Some(output.into())]);
+        Node { name: String::new(), domain: String::new(), op: op.into(), inputs, outputs, attributes }
+    }
+
+    #[test]
+    fn what_was_brought_counts_as_what_is_fed() {
+        let input = |name: &str, dtype| Input { name: name.into(), dtype, shape: vec![Some(3)] };
+        let to = onnx_protobuf::tensor_proto::DataType::FLOAT as i64;
+        let graph = Graph {
+            nodes: vec![
+                node("Cast", &["n"], "c", vec![attribute("to", to)]),
+                node("Mul", &["x", "c"], "y", vec![]),
+                node("Add", &["before", "y"], "after", vec![]),
+            ],
+            constants: BTreeMap::new(),
+            inputs: vec![input("x", DType::F32), input("n", DType::I64), input("before", DType::F32)],
+            outputs: vec!["after".into()],
+            opsets: [(String::new(), 17)].into(),
+            ir_version: 8,
+        };
+        let choice = RuntimeOptions { runtime: RuntimeChoice::OnnxRuntime, ..RuntimeOptions::default() };
+        let kinds: Kinds = [("after".into(), (DType::F32, vec![3]))].into();
+        let mut session = Runtime::open(choice).unwrap().session(&graph, &kinds).unwrap();
+        let carried = Carried { input: "before".into(), output: "after".into(), dtype: DType::F32, shape: vec![3] };
+        let x = Tensor::F32(ndarray::arr1(&[0.5, 1.0, -2.0]).into_dyn());
+        let n = Tensor::I64(ndarray::arr1(&[2, 3, 4]).into_dyn());
+        let (all, none) = (Feed::from([("x".to_string(), x), ("n".to_string(), n.clone())]), Feed::new());
+        let brought = |feed: &Feed| Some(Brought::new(feed, &AllocationDevice::CPU, 0).unwrap());
+        let some = Feed::from([("n".to_string(), n)]);
+        for (feed, brought) in [(&all, None), (&none, brought(&all)), (&all, brought(&some))] {
+            session.carry(feed, brought, std::slice::from_ref(&carried), &mut |_| {}).unwrap();
+        }
+        let sums = session.fetch().unwrap();
+        assert_eq!(sums["before"], Tensor::F32(ndarray::arr1(&[3.0, 9.0, -24.0]).into_dyn()));
+        assert!(matches!(session.carry(&some, None, &[], &mut |_| {}), Err(SessionError::MissingInput { .. })));
     }
 }
