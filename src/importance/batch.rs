@@ -11,7 +11,7 @@ use ndarray::{Array2, Axis};
 use std::ops::Range;
 
 /// Some samples of a batch.
-pub(super) fn part(batch: &Batch, samples: Range<usize>) -> Batch {
+pub(crate) fn part(batch: &Batch, samples: Range<usize>) -> Batch {
     if samples.len() == batch.samples {
         return batch.clone();
     }

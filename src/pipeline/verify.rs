@@ -114,7 +114,7 @@ pub(super) fn verify(
         (false, "tract") => Err("tract is the only runtime at hand"),
         _ => {
             let sets = std::iter::once(&forget.data).chain(retain.as_ref().map(|known| &known.data));
-            Ok(second(new, &new_graph, after.batch, sets, &checks.bounds)?)
+            Ok(second(new, &new_graph, before.batch, sets, &checks.bounds)?)
         }
     };
     let (found, first) = compare_with_first(before, forget, &mut after)?;
@@ -157,7 +157,7 @@ fn holds_halves(model: &Model) -> bool {
     model.places().values().any(|place| matches!(place.dtype, Some(DType::F16 | DType::BF16)))
 }
 
-/// Starts the new model in tract on a few samples of each set, the first of its batches of so many.
+/// Starts the new model in tract on a few samples of each set, the first of a batch of so many.
 fn second<'a>(
     path: &Path,
     graph: &Graph,
@@ -170,8 +170,8 @@ fn second<'a>(
     let mut cases = Vec::new();
     for set in sets {
         let Some(first) = set.batches(fixed.unwrap_or(SECOND_SAMPLES.min(batch))).next().transpose()? else { continue };
-        let samples = first.samples;
-        cases.push(Case { inputs: padded(&first, fixed.unwrap_or(samples)), samples });
+        let inputs = padded(&first, fixed.unwrap_or(first.samples));
+        cases.push(Case { inputs, samples: first.samples.min(batch) });
     }
     Ok(start(path, output, &cases, bounds)?)
 }

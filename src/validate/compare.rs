@@ -4,7 +4,7 @@ use super::ValidateError;
 use super::metrics::{Comparison, Tally};
 use crate::data::{Batch, DataSet};
 use crate::graph::{Graph, Input, Name};
-use crate::importance::padded;
+use crate::importance::{padded, part};
 use crate::session::{Feed, Kinds, Runtime, Session};
 use crate::with_array;
 use ndarray::{ArrayD, ArrayView1, Axis, Slice};
@@ -15,7 +15,7 @@ const BATCH: usize = 32;
 /// Bytes that kept outputs of one data set may take.
 const ROOM: usize = 256 << 20;
 
-/// A model that is run on batches of any size up to its own.
+/// A model that is run on batches of any size.
 pub struct Evaluator {
     session: Box<dyn Session>,
     name: String,
@@ -65,12 +65,16 @@ impl Evaluator {
         Ok(Evaluator { session: runtime.session(&graph, &Kinds::new())?, name, batch })
     }
 
-    /// The output for a batch, `[samples, …]`, in f64.
+    /// The output for a batch, `[samples, …]`, in f64; one of more samples than the model takes is run in parts.
     ///
     /// # Errors
     /// The runtime fails, or the output is no floating-point tensor with the samples on its first axis.
     pub fn run(&mut self, batch: &Batch) -> Result<ArrayD<f64>, ValidateError> {
-        self.run_on(&padded(batch, self.batch), batch.samples)
+        if batch.samples <= self.batch {
+            return self.run_on(&padded(batch, self.batch), batch.samples);
+        }
+        let firsts = (0..batch.samples).step_by(self.batch);
+        stacked(firsts.map(|first| self.run(&part(batch, first..batch.samples.min(first + self.batch)))))
     }
 
     /// The same for the first so many samples of values for all inputs, a whole batch.
@@ -263,7 +267,12 @@ fn tally(
 /// # Errors
 /// As [`Evaluator::run`].
 pub fn predict(model: &mut Evaluator, data: &DataSet) -> Result<ArrayD<f64>, ValidateError> {
-    let parts = data.batches(model.batch).map(|batch| model.run(&batch?)).collect::<Result<Vec<_>, ValidateError>>()?;
+    stacked(data.batches(model.batch).map(|batch| model.run(&batch?)))
+}
+
+/// Outputs one after the other.
+fn stacked(parts: impl Iterator<Item = Result<ArrayD<f64>, ValidateError>>) -> Result<ArrayD<f64>, ValidateError> {
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
     let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
     ndarray::concatenate(Axis(0), &views).map_err(|e| ValidateError::Different(e.to_string()))
 }

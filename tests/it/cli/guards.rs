@@ -1,7 +1,8 @@
 //! A new model that fails a guard is not handed over.
 
 use super::schema::assert_report;
-use super::{Home, RESNET, assert_message, trained};
+use super::{Home, RESNET, assert_message, small_model, trained};
+use crate::model::build;
 use std::fs;
 
 /// Five samples of the digits that are kept: to forget them with a small alpha ruins the model.
@@ -92,4 +93,28 @@ fn the_number_of_checked_samples_is_an_option() {
     let line = format!("validate {model} {model} --forget f.npy --retain r.npy");
     assert_eq!(samples(&line), [12, 150]);
     assert_eq!(samples(&format!("{line} --check-samples 5")), [5, 5]);
+}
+
+/// Models of other batch sizes are compared sample by sample, in both runtimes.
+#[test]
+fn batch_sizes_may_differ() {
+    let home = Home::small();
+    home.rows("f.npy", &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0].map(|x| [x, 0.5, 3.5]));
+    for samples in [4, 16] {
+        let mut model = small_model();
+        let graph = model.graph.mut_or_insert_default();
+        for value in graph.input.iter_mut().chain(&mut graph.output) {
+            let tensor = value.type_.mut_or_insert_default().mut_tensor_type();
+            tensor.shape.mut_or_insert_default().dim[0].set_dim_value(samples);
+        }
+        home.write(&format!("of{samples}.onnx"), build::bytes(&model));
+    }
+    for pair in ["m.onnx of4.onnx", "m.onnx of16.onnx", "of4.onnx m.onnx", "of4.onnx of16.onnx", "of16.onnx of4.onnx"] {
+        let report = home.json(&format!("validate {pair} --forget f.npy --retain r.npy"));
+        for (set, samples) in [("forget", 7), ("retain", 5)] {
+            assert_eq!(report["validation"][set]["samples"], samples, "{pair}");
+            assert_eq!(report["validation"][set]["top1_agreement"], 1.0, "{pair}");
+        }
+        assert!(report["guards"].as_array().unwrap().iter().all(|guard| guard["passed"] == true), "{pair}: {report}");
+    }
 }
