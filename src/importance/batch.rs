@@ -10,8 +10,14 @@ use crate::with_array;
 use ndarray::{Array2, Axis};
 use std::ops::Range;
 
+/// A batch cut into batches of at most so many samples.
+pub(crate) fn parts(batch: &Batch, size: usize) -> impl Iterator<Item = Batch> {
+    let firsts = (0..batch.samples).step_by(size);
+    firsts.map(move |first| part(batch, first..batch.samples.min(first + size)))
+}
+
 /// Some samples of a batch.
-pub(crate) fn part(batch: &Batch, samples: Range<usize>) -> Batch {
+fn part(batch: &Batch, samples: Range<usize>) -> Batch {
     if samples.len() == batch.samples {
         return batch.clone();
     }

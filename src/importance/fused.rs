@@ -12,6 +12,7 @@ use super::kernel::{Products, Walk};
 use super::source::{Convolution, Product};
 use super::tiles::Tiles;
 use crate::autograd::{Contraction, Power, Use, Weight, places};
+use crate::kernels::product;
 use crate::kernels::registers::{Sizes, sizes};
 use pulp::Arch;
 use rayon::prelude::*;
@@ -273,10 +274,7 @@ impl<'a, S: Source> Fused<'a, S> {
 
 /// Panels of the columns of a group: two vectors wide, the last as wide as it must be.
 pub(super) fn cut(columns: usize, lanes: usize, group: usize) -> impl Iterator<Item = Panel> {
-    (0..columns).step_by(2 * lanes).map(move |first| {
-        let columns = first..columns.min(first + 2 * lanes);
-        Panel { group, wide: columns.len() > lanes, columns }
-    })
+    product::cut(columns, lanes).map(move |columns| Panel { group, wide: columns.len() > lanes, columns })
 }
 
 #[cfg(test)]

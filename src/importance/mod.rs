@@ -23,7 +23,7 @@ mod sums;
 mod tiles;
 
 pub use crate::autograd::Power;
-pub(crate) use batch::{padded, part};
+pub(crate) use batch::{padded, parts};
 pub use checkpoint::Run;
 pub use contract::{Value, Values, accumulate};
 pub use merge::{MergeError, Plan, plan};

@@ -1,6 +1,6 @@
 //! One pass over a data set, batch by batch.
 
-use super::batch::{padded, part};
+use super::batch::{padded, parts};
 use super::engine::{Engine, Shown, need};
 use super::memory::{limit, resident};
 use super::outputs::Kept;
@@ -242,7 +242,7 @@ impl<'a> Importance<'a> {
     }
 
     /// Adds a batch; in halves where the device has too little memory for it and samples are counted one by one. What was
-    /// brought is its inputs filled up to `size`.
+    /// brought is its inputs filled up to the batch size in use.
     fn add(
         &mut self,
         batch: &Batch,
@@ -251,11 +251,9 @@ impl<'a> Importance<'a> {
         sums: &mut Sums,
     ) -> Result<(), ImportanceError> {
         let fits = self.shrunk.map_or(size, |most| most.min(size));
-        let brought = brought.filter(|_| fits == size);
         if batch.samples > fits {
-            let firsts = (0..batch.samples).step_by(fits);
-            let mut parts = firsts.map(|first| part(batch, first..batch.samples.min(first + fits)));
-            return parts.try_for_each(|part| self.add(&part, None, size, sums));
+            drop(brought);
+            return parts(batch, fits).try_for_each(|part| self.add(&part, None, size, sums));
         }
         match self.add_whole(batch, brought, fits, sums) {
             Err(ImportanceError::Session(error))
@@ -281,15 +279,15 @@ impl<'a> Importance<'a> {
     ) -> Result<(), ImportanceError> {
         // Where samples are mixed, padding would change the others: a smaller batch gets a graph of its own.
         let mixed = self.engines.get(&size).is_some_and(|engine| engine.mixed().is_some());
-        let (own, brought) =
-            if mixed { (batch.samples, brought.filter(|_| batch.samples == size)) } else { (size, brought) };
-        let mut engine = match self.engines.remove(&own) {
+        let size = if mixed { batch.samples } else { size };
+        let brought = brought.filter(|_| self.size == Some(size));
+        let mut engine = match self.engines.remove(&size) {
             Some(engine) => engine,
-            None => self.build(batch, own)?,
+            None => self.build(batch, size)?,
         };
         let shown = self.outputs.as_mut().map(|kept| Shown { output: self.graph.outputs.first(), kept });
         let added = engine.add(batch, &self.settings, self.runtime.pool(), shown, brought, sums);
-        self.engines.insert(own, engine);
+        self.engines.insert(size, engine);
         added
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn panels<E: Fn(usize) -> f32>(
 ) -> Vec<f32> {
     let lanes = sizes(arch).lanes;
     let mut packed = Vec::with_capacity(depth * columns.next_multiple_of(lanes));
-    for columns in cut(arch, columns) {
+    for columns in cut(columns, lanes) {
         let rest = columns.len().next_multiple_of(lanes) - columns.len();
         for own in 0..depth {
             packed.extend(columns.clone().map(row(own)));
@@ -27,10 +27,9 @@ pub(crate) fn panels<E: Fn(usize) -> f32>(
     packed
 }
 
-/// The columns of each panel.
-pub(crate) fn cut(arch: Arch, columns: usize) -> impl Iterator<Item = Range<usize>> {
-    let width = 2 * sizes(arch).lanes;
-    (0..columns).step_by(width).map(move |first| first..columns.min(first + width))
+/// The columns of each panel: as many as two vectors have, in the last what is left.
+pub(crate) fn cut(columns: usize, lanes: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..columns).step_by(2 * lanes).map(move |first| first..columns.min(first + 2 * lanes))
 }
 
 /// The product of some rows and a panel of `V` vectors.

@@ -1,7 +1,7 @@
 //! The threshold alpha: what makes sense, and a value chosen by the retained behaviour.
 
 use super::forget::Forget;
-use super::rewrite::{largest_ratio, rewrite};
+use super::rewrite::largest_ratio;
 use super::sources::{Measured, Reference};
 use super::{Error, Opened};
 use crate::autograd::Reduction;
@@ -135,8 +135,7 @@ impl<'a> Search<'a> {
     /// Whether the behaviour is kept among `samples` samples, if those beside the known ones do not change.
     fn keeps(&self, step: i32, original: &mut Evaluator, known: &mut Known, samples: usize) -> Result<bool, Error> {
         let Search { opened, measured, lambda, runtime, .. } = *self;
-        let change =
-            runtime.pool().install(|| rewrite(opened, &measured.forget, &measured.full, self.alpha(step), lambda))?;
+        let change = measured.rewrite(opened, self.alpha(step), lambda, runtime)?;
         let mut after = Evaluator::new(&change.apply(&opened.graph), &known.data, runtime)?;
         Ok(agrees(original, known, &mut after, samples, AUTO_AGREEMENT)?)
     }

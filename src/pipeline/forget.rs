@@ -3,7 +3,7 @@
 use super::alpha::{self, AUTO_AGREEMENT, Alpha, Search};
 use super::effect::measure_effect;
 use super::finish::{Draft, Outcome, Target, finish};
-use super::rewrite::{largest_ratio, rewrite};
+use super::rewrite::largest_ratio;
 use super::sources::{Measured, Reference, Sources};
 use super::verify::{CHECKED_SAMPLES, Checks, Original, Verification, verify};
 use super::{Common, Error, Observer, Rewrite, runtime, tell_fallback};
@@ -102,7 +102,7 @@ fn candidate(
     runtime: &Runtime,
 ) -> Result<(Rewrite, Spliced, Verification), Error> {
     let opened = original.opened;
-    let change = runtime.pool().install(|| rewrite(opened, &measured.forget, &measured.full, alpha, job.lambda))?;
+    let change = measured.rewrite(opened, alpha, job.lambda, runtime)?;
     if change.selected == 0 {
         return Err(Error::NothingSelected { alpha, largest: largest_ratio(&measured.forget, &measured.full) });
     }

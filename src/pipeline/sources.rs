@@ -1,6 +1,6 @@
 //! What a job reads that holds a forget set against all data, and the importance over both.
 
-use super::{Common, Error, Observer, Opened, check_target, data_files, open, pass, profile};
+use super::{Common, Error, Observer, Opened, Rewrite, check_target, data_files, open, pass, profile, rewrite};
 use crate::data::DataSet;
 use crate::importance::{Importance, Origin, Profile, Settings, Sums};
 use crate::report::{self, File};
@@ -50,6 +50,13 @@ pub(super) struct Measured {
     pub warnings: Vec<String>,
     /// The first output of the original for the forget set and for the other data, where they were kept.
     pub outputs: [Option<ArrayD<f64>>; 2],
+}
+
+impl Measured {
+    /// New weights by this importance, made by the runtime's threads.
+    pub fn rewrite(&self, opened: &Opened, alpha: f64, lambda: f64, runtime: &Runtime) -> Result<Rewrite, Error> {
+        runtime.pool().install(|| rewrite(opened, &self.forget, &self.full, alpha, lambda))
+    }
 }
 
 impl Sources {

@@ -1,6 +1,6 @@
 //! Forgetting against retention over alpha and lambda; importance is computed once.
 
-use super::rewrite::{largest_ratio, rewrite};
+use super::rewrite::largest_ratio;
 use super::sources::{Measured, Reference, Sources};
 use super::{Common, Error, Observer, runtime, tell_fallback};
 use crate::importance::Settings;
@@ -93,7 +93,7 @@ fn points(
     let (mut points, mut total) = (Vec::new(), 0);
     for (alpha, lambda) in grid {
         observer.stage(&format!("alpha {alpha}, lambda {lambda}"), 0);
-        let change = runtime.pool().install(|| rewrite(opened, &measured.forget, &measured.full, alpha, lambda))?;
+        let change = measured.rewrite(opened, alpha, lambda, runtime)?;
         let mut after = Evaluator::new(&change.apply(&opened.graph), forget, runtime)?;
         let validation = Validation {
             forget: Some(compare(&mut before, &mut known, &mut after)?),

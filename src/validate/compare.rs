@@ -4,7 +4,7 @@ use super::ValidateError;
 use super::metrics::{Comparison, Tally};
 use crate::data::{Batch, DataSet};
 use crate::graph::{Graph, Input, Name};
-use crate::importance::{padded, part};
+use crate::importance::{padded, parts};
 use crate::session::{Feed, Kinds, Runtime, Session};
 use crate::with_array;
 use ndarray::{ArrayD, ArrayView1, Axis, Slice};
@@ -73,8 +73,7 @@ impl Evaluator {
         if batch.samples <= self.batch {
             return self.run_on(&padded(batch, self.batch), batch.samples);
         }
-        let firsts = (0..batch.samples).step_by(self.batch);
-        stacked(firsts.map(|first| self.run(&part(batch, first..batch.samples.min(first + self.batch)))))
+        stacked(parts(batch, self.batch).map(|part| self.run(&part)))
     }
 
     /// The same for the first so many samples of values for all inputs, a whole batch.

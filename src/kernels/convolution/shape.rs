@@ -90,7 +90,7 @@ fn packed<F: Filter<OUT, TILE>, const OUT: usize, const TILE: usize>(
     let size = channels * outputs.next_multiple_of(lanes);
     let mut packed = vec![0.0; TILE * TILE * size];
     // Each weight is read once: all places of its tile are written at a time.
-    for outputs in cut(arch, outputs) {
+    for outputs in cut(outputs, lanes) {
         let (first, width) = (outputs.start * channels, outputs.len().next_multiple_of(lanes));
         for channel in 0..channels {
             for (column, output) in outputs.clone().enumerate() {
