@@ -92,9 +92,10 @@ impl Graph {
         self.opsets.get("").copied().unwrap_or(0)
     }
 
-    /// The number of samples in a batch, where the model fixes it: the first axis of its inputs.
+    /// The number of samples in a batch, where the model fixes it: the first axis of its inputs. Some exporters write 0 where
+    /// they leave it open.
     pub fn fixed_batch(&self) -> Option<usize> {
-        self.inputs.iter().find_map(|i| i.shape.first().copied().flatten())
+        self.inputs.iter().find_map(|i| i.shape.first().copied().flatten().filter(|&samples| samples > 0))
     }
 
     /// Keeps the outputs with the given names, all where none is given.

@@ -95,12 +95,12 @@ fn the_number_of_checked_samples_is_an_option() {
     assert_eq!(samples(&format!("{line} --check-samples 5")), [5, 5]);
 }
 
-/// Models of other batch sizes are compared sample by sample, in both runtimes.
+/// Models of other batch sizes are compared sample by sample, in both runtimes; a size of 0 is an open one.
 #[test]
 fn batch_sizes_may_differ() {
     let home = Home::small();
     home.rows("f.npy", &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0].map(|x| [x, 0.5, 3.5]));
-    for samples in [4, 16] {
+    for samples in [0, 4, 16] {
         let mut model = small_model();
         let graph = model.graph.mut_or_insert_default();
         for value in graph.input.iter_mut().chain(&mut graph.output) {
@@ -109,7 +109,8 @@ fn batch_sizes_may_differ() {
         }
         home.write(&format!("of{samples}.onnx"), build::bytes(&model));
     }
-    for pair in ["m.onnx of4.onnx", "m.onnx of16.onnx", "of4.onnx m.onnx", "of4.onnx of16.onnx", "of16.onnx of4.onnx"] {
+    let pairs = ["m.onnx of4.onnx", "m.onnx of16.onnx", "of4.onnx m.onnx", "of4.onnx of16.onnx", "of16.onnx of4.onnx"];
+    for pair in pairs.into_iter().chain(["of0.onnx of4.onnx", "m.onnx of0.onnx"]) {
         let report = home.json(&format!("validate {pair} --forget f.npy --retain r.npy"));
         for (set, samples) in [("forget", 7), ("retain", 5)] {
             assert_eq!(report["validation"][set]["samples"], samples, "{pair}");
