@@ -7,13 +7,16 @@
 
 use super::ImportanceError;
 use super::contract::{Part, Values, get, moved};
+use super::flush::Flush;
 use super::held::{put_back, zeros};
 use super::kernel::{Products, Walk};
 use super::source::{Convolution, Product};
 use super::tiles::Tiles;
 use crate::autograd::{Contraction, Power, Use, Weight, places};
+use crate::kernels::memory::Memory;
 use crate::kernels::product;
 use crate::kernels::registers::{Sizes, sizes};
+use ndarray::{ArrayViewMut2, ArrayViewMut3, Axis};
 use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -56,10 +59,10 @@ pub(super) fn accumulate(
     }
     let apart = contraction.operands().iter().any(|o| o.samples.is_some());
     let samples = if apart { batch } else { 1 };
-    match contraction {
+    Ok(match contraction {
         Contraction::Product { left, right } => {
             let Some(product) = Product::new(left, right, batch, power, values)? else { return Ok(false) };
-            Fused::new(&product, power, arch).add(total);
+            Fused::new(&product, power, arch).add(total)
         }
         Contraction::Conv { x, dy, geometry } => {
             let (images, grads) = (get::<f32>(values, x)?, get::<f32>(values, dy)?);
@@ -68,13 +71,15 @@ pub(super) fn accumulate(
             let Some(convolution) = made else { return Ok(false) };
             match Tiles::new(&convolution, arch).filter(|_| !apart) {
                 Some(tiles) => Fused::new(&convolution, power, arch).add_tiles(&tiles, total),
-                None if convolution.by_channel() => convolution.add_by_channel(power, total),
+                None if convolution.by_channel() => {
+                    convolution.add_by_channel(power, total);
+                    true
+                }
                 None => Fused::new(&convolution, power, arch).add(total),
             }
         }
-        _ => return Ok(false),
-    }
-    Ok(true)
+        _ => false,
+    })
 }
 
 /// What is multiplied: for each image a left matrix and a right one, whose columns are packed on demand.
@@ -153,67 +158,69 @@ impl<'a, S: Source> Fused<'a, S> {
         }
     }
 
-    fn add(&self, total: &mut [f64]) {
+    fn add(&self, total: &mut [f64]) -> bool {
         let positions: usize = self.source.walk().lines.iter().map(|line| line.len).sum();
         let left = self.source.groups() * self.lefts() * positions * self.sizes.left;
-        self.add_by(left, |images| self.pack_lefts(images), |panel, part| self.add_products(panel, part), total);
+        self.add_by(left, |images| self.pack_lefts(images), |panel, part| self.add_products(panel, part), total)
     }
 
-    fn add_tiles(mut self, tiles: &Tiles, total: &mut [f64]) {
+    fn add_tiles(mut self, tiles: &Tiles, total: &mut [f64]) -> bool {
         self.sizes.left = tiles.left();
-        self.add_by(tiles.size(), |images| tiles.lefts(images), |panel, step| tiles.add(panel, step), total);
+        self.add_by(tiles.size(), |images| tiles.lefts(images), |panel, step| tiles.add(panel, step), total)
     }
 
     /// Adds what `add` adds to the sums of each panel, for as many images at a time as `prepare` keeps in the cache,
-    /// of which one takes so many elements.
+    /// of which one takes so many elements; not where `total` is not the weight's.
     fn add_by(
         &self,
         size: usize,
-        prepare: impl Fn(Range<usize>) -> Vec<f32>,
+        prepare: impl Fn(Range<usize>) -> Memory,
         add: impl Fn(&Panel, &mut Step) + Sync,
         total: &mut [f64],
-    ) {
+    ) -> bool {
         let (source, together) = (self.source, self.together().0);
+        // Of one sample the power is taken at the end.
+        let after = if source.samples() == 1 && !source.powered() { self.power } else { Power::Signed };
         let panels = self.panels();
-        let mut owned: Vec<_> = self.shares(&panels, total).into_iter().map(|rows| (rows, vec![])).collect();
+        let Some(pieces) = self.pieces(total) else { return false };
+        let mut owned: Vec<_> = pieces.into_iter().map(|piece| (Some(piece), None::<Memory>)).collect();
         let at_once = (SHARED / (4 * size * together).max(1)).max(1) * together;
         for first in (0..source.images()).step_by(at_once) {
             let images = first..source.images().min(first + at_once);
             let lefts = prepare(images.clone());
             panels.par_iter().zip(&mut owned).for_each(|(panel, (rows, sums))| {
-                if sums.is_empty() {
-                    let taps = source.walk().taps.len();
-                    *sums = zeros(self.lefts() * taps * self.sizes.left * panel.width(self.sizes.lanes));
-                }
-                add(panel, &mut Step { images: images.clone(), lefts: &lefts, sums });
-                if images.end == source.images() {
-                    let sums = std::mem::take(sums);
-                    self.flush(panel, &sums, rows);
+                let (left, width, taps) = (self.sizes.left, panel.width(self.sizes.lanes), source.walk().taps.len());
+                let own = sums.get_or_insert_with(|| zeros(self.lefts() * taps * left * width));
+                add(panel, &mut Step { images: images.clone(), lefts: &lefts, sums: own });
+                if images.end == source.images()
+                    && let (Some(rows), Some(sums)) = (rows.take(), sums.take())
+                {
+                    self.arch.dispatch(Flush { sums: &sums, left, width, taps, after, rows });
                     put_back(sums);
                 }
             });
             put_back(lefts);
         }
+        true
     }
 
-    /// What each panel adds to of `total`, `[group, row, column, tap]`: a piece of every row of its group.
-    fn shares<'t>(&self, panels: &[Panel], total: &'t mut [f64]) -> Vec<Vec<&'t mut [f64]>> {
+    /// What each panel adds to of `total`, `[group, row, (column, tap)]`: a piece of every row of its group.
+    fn pieces<'t>(&self, total: &'t mut [f64]) -> Option<Vec<ArrayViewMut2<'t, f64>>> {
         let (source, taps) = (self.source, self.source.walk().taps.len());
-        let mut shares: Vec<Vec<&mut [f64]>> = panels.iter().map(|_| Vec::with_capacity(source.rows())).collect();
-        let of_group = panels.len() / source.groups().max(1);
-        for (index, mut row) in total.chunks_exact_mut(source.columns() * taps).enumerate() {
-            let group = index / source.rows();
-            for number in group * of_group..(group + 1) * of_group {
-                let (own, rest) = row.split_at_mut(panels[number].columns.len() * taps);
-                shares[number].push(own);
-                row = rest;
+        let shape = (source.groups(), source.rows(), source.columns() * taps);
+        let mut pieces = Vec::new();
+        for mut rest in ArrayViewMut3::from_shape(shape, total).ok()?.into_outer_iter_mut() {
+            for columns in product::cut(source.columns(), self.sizes.lanes) {
+                let (own, other) = rest.split_at(Axis(1), columns.len() * taps);
+                pieces.push(own);
+                rest = other;
             }
         }
-        shares
+        Some(pieces)
     }
 
     /// All left panels of some images, `[image, group, panel, position, column]`.
-    fn pack_lefts(&self, images: Range<usize>) -> Vec<f32> {
+    fn pack_lefts(&self, images: Range<usize>) -> Memory {
         let (source, width) = (self.source, self.sizes.left);
         let positions: usize = source.walk().lines.iter().map(|line| line.len).sum();
         let mut packed = zeros(images.len() * source.groups() * self.lefts() * positions * width);
@@ -248,27 +255,6 @@ impl<'a, S: Source> Fused<'a, S> {
             self.arch.dispatch(Products { left: &left, right: &right, images: together, walk, wide, power, sums });
         }
         put_back(buffer);
-    }
-
-    /// Adds the sums of a panel to its piece of each row, `[column, tap]`.
-    fn flush(&self, panel: &Panel, sums: &[f32], rows: &mut [&mut [f64]]) {
-        let (source, taps) = (self.source, self.source.walk().taps.len());
-        let width = panel.width(self.sizes.lanes);
-        // Of one sample the power is taken here.
-        let after = if source.samples() == 1 && !source.powered() { self.power } else { Power::Signed };
-        for (row, total) in rows.iter_mut().enumerate() {
-            let (left, row) = (row / self.sizes.left, row % self.sizes.left);
-            for tap in 0..taps {
-                let sums = &sums[((left * taps + tap) * self.sizes.left + row) * width..][..width];
-                match (taps, after) {
-                    (1, Power::Signed) => total.iter_mut().zip(sums).for_each(|(total, &g)| *total += f64::from(g)),
-                    _ => {
-                        let columns = total.chunks_exact_mut(taps).zip(sums);
-                        columns.for_each(|(total, &g)| total[tap] += after.apply(g.into()));
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -396,7 +382,7 @@ mod tests {
                     let mut total = vec![0.0; outputs * channels * 9];
                     let fused = Fused::new(convolution, Power::Absolute, arch);
                     let tiles = Tiles::new(convolution, arch).unwrap();
-                    if by_tiles { fused.add_tiles(&tiles, &mut total) } else { fused.add(&mut total) }
+                    assert!(if by_tiles { fused.add_tiles(&tiles, &mut total) } else { fused.add(&mut total) });
                     total
                 };
                 let (found, expected) = (sums(&convolution, true), sums(&convolution, false));

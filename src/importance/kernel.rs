@@ -68,9 +68,9 @@ impl Products<'_> {
         let positions: usize = self.walk.lines.iter().map(|line| line.len).sum();
         let tiles = S::as_mut_simd_f32s(self.sums).0.as_chunks_mut::<V>().0.as_chunks_mut::<R>().0;
         let samples = self.left.chunks_exact(self.images).zip(self.right.chunks_exact(self.images));
-        for (panel, taps) in tiles.chunks_exact_mut(self.walk.taps.len()).enumerate() {
-            for (sums, &tap) in taps.iter_mut().zip(&self.walk.taps) {
-                for (left, right) in samples.clone() {
+        for (left, right) in samples {
+            for (panel, taps) in tiles.chunks_exact_mut(self.walk.taps.len()).enumerate() {
+                for (sums, &tap) in taps.iter_mut().zip(&self.walk.taps) {
                     let mut product = [[simd.splat_f32s(0.0); V]; R];
                     for (left, right) in left.iter().zip(right) {
                         let left = &left.as_chunks::<R>().0[panel * positions..][..positions];

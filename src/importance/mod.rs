@@ -6,6 +6,7 @@ mod columns;
 mod contract;
 mod engine;
 mod file;
+mod flush;
 mod fused;
 mod held;
 mod kernel;

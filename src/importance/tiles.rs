@@ -7,6 +7,7 @@
 use super::fused::{Panel, Source, Step};
 use super::held::{put_back, zeros};
 use super::source::Convolution;
+use crate::kernels::memory::Memory;
 use crate::kernels::registers::{multiply, sizes};
 use crate::kernels::winograd::{FourGradient, FourInput, FourTaps, TAPS, Transform};
 use pulp::{Arch, Simd, WithSimd};
@@ -66,11 +67,11 @@ impl<'a> Tiles<'a> {
     }
 
     /// `A dY Aᵀ` of some images, `[image, place, vector of outputs, tile, output]`.
-    pub fn lefts(&self, images: Range<usize>) -> Vec<f32> {
+    pub fn lefts(&self, images: Range<usize>) -> Memory {
         let (lanes, outputs) = (self.lanes(), self.convolution.rows());
         let vectors = outputs.div_ceil(lanes);
         let [_, across] = self.counts;
-        let [count, length] = self.convolution.result[..] else { return vec![] };
+        let [count, length] = self.convolution.result[..] else { return Memory::default() };
         let lines = lines(OUT * across, [0, 0], count);
         let mut packed = zeros(images.len() * self.size());
         packed.par_chunks_mut(self.size()).zip(images).for_each(|(out, image)| {

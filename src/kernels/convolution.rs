@@ -9,6 +9,7 @@ mod shape;
 pub(crate) use shape::{Method, Shape, transformed};
 
 use super::images::{Part, place};
+use super::memory::Memory;
 use super::product::product;
 use super::registers::{FEW, MANY, load, part, store};
 use super::winograd::{Filter, Four, Transform, Two};
@@ -23,8 +24,8 @@ const FEWEST: usize = 2;
 #[derive(Default)]
 pub(crate) struct Work {
     zeros: Vec<f32>,
-    inputs: Vec<f32>,
-    products: Vec<f32>,
+    inputs: Memory,
+    products: Memory,
 }
 
 /// Computes some rows of tiles of some images.
@@ -81,8 +82,8 @@ impl Images<'_> {
         let apart = 3 * S::F32_LANES;
         let layout = Layout { input, product, inputs: at_once * input + apart, products: at_once * product + apart };
         let mut work = std::mem::take(self.work);
-        work.inputs.resize(places * layout.inputs, 0.0);
-        work.products.resize(places * layout.products, 0.0);
+        work.inputs.resize(places * layout.inputs);
+        work.products.resize(places * layout.products);
         work.zeros.resize(self.shape.channels, 0.0);
         for start in tiles.clone().step_by(at_once) {
             let own = start..tiles.end.min(start + at_once);

@@ -7,6 +7,7 @@ mod phases;
 pub(crate) use phases::{Phase, Shape, Taps, convolution, transposed};
 
 use super::images::{Part, place};
+use super::memory::Memory;
 use super::product::product;
 use super::registers::{FEW, MANY, load, store};
 use pulp::{Simd, WithSimd};
@@ -27,7 +28,7 @@ const CHANNELS: usize = 512;
 #[derive(Default)]
 pub(crate) struct Work {
     zeros: Vec<f32>,
-    rows: Vec<f32>,
+    rows: Memory,
     places: Vec<Place>,
 }
 
@@ -90,7 +91,7 @@ impl Lines<'_> {
         let fit = if size_of_val(&phase.kernel[..]) <= SMALL { 1 } else { fit.max(FEWEST) };
         let blocks = work.places.len().div_ceil(fit * R).max(1);
         let at_once = work.places.len().div_ceil(blocks).next_multiple_of(R).max(R);
-        work.rows.resize((at_once * apart).max(work.rows.len()), 0.0);
+        work.rows.resize((at_once * apart).max(work.rows.len()));
         let (shape, x) = (self.shape, self.part.x);
         let (places, rows, zeros) = (&work.places, &mut work.rows, &work.zeros[..]);
         // What one tap sees is a row as it is.

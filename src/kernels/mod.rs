@@ -5,6 +5,7 @@ pub(crate) mod depthwise;
 pub(crate) mod gelu;
 pub(crate) mod images;
 pub(crate) mod implicit;
+pub(crate) mod memory;
 pub(crate) mod moved;
 pub(crate) mod normal;
 pub(crate) mod pool;

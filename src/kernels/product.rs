@@ -1,5 +1,6 @@
 //! Products of a few rows and a panel of a matrix: one or two vectors of its columns.
 
+use super::memory::Memory;
 use super::registers::{add, multiply, sizes};
 use pulp::{Arch, Simd};
 use std::ops::Range;
@@ -14,14 +15,16 @@ pub(crate) fn panels<E: Fn(usize) -> f32>(
     depth: usize,
     columns: usize,
     row: impl Fn(usize) -> E,
-) -> Vec<f32> {
+) -> Memory {
     let lanes = sizes(arch).lanes;
-    let mut packed = Vec::with_capacity(depth * columns.next_multiple_of(lanes));
+    let mut packed = Memory::zeros(depth * columns.next_multiple_of(lanes));
+    let mut rest = &mut packed[..];
     for columns in cut(columns, lanes) {
-        let rest = columns.len().next_multiple_of(lanes) - columns.len();
-        for own in 0..depth {
-            packed.extend(columns.clone().map(row(own)));
-            packed.extend(std::iter::repeat_n(0.0, rest));
+        let width = columns.len().next_multiple_of(lanes);
+        let (panel, other) = rest.split_at_mut(depth * width);
+        rest = other;
+        for (own, out) in panel.chunks_exact_mut(width).enumerate() {
+            out.iter_mut().zip(columns.clone().map(row(own))).for_each(|(out, element)| *out = element);
         }
     }
     packed

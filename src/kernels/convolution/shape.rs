@@ -1,5 +1,6 @@
 //! Which convolutions are computed by tiles, of what size, and their kernels.
 
+use crate::kernels::memory::Memory;
 use crate::kernels::product::cut;
 use crate::kernels::registers::{Sizes, sizes};
 use crate::kernels::winograd::{Filter, Four, TAPS, Two, kernel};
@@ -74,7 +75,7 @@ impl Shape {
 
 /// A kernel `[outputs, channels, 3, 3]` as [`Images`](super::Images) reads it: for each place `[channels, outputs]` in
 /// [panels](crate::kernels::product::panels).
-pub(crate) fn transformed(arch: Arch, weights: &[f32], shape: &Shape) -> Vec<f32> {
+pub(crate) fn transformed(arch: Arch, weights: &[f32], shape: &Shape) -> Memory {
     match shape.method {
         Method::Two => packed::<Two, 2, 4>(arch, weights, shape),
         Method::Four => packed::<Four, 4, 6>(arch, weights, shape),
@@ -85,10 +86,10 @@ fn packed<F: Filter<OUT, TILE>, const OUT: usize, const TILE: usize>(
     arch: Arch,
     weights: &[f32],
     &Shape { channels, outputs, .. }: &Shape,
-) -> Vec<f32> {
+) -> Memory {
     let (lanes, weights) = (sizes(arch).lanes, weights.as_chunks::<{ TAPS * TAPS }>().0);
     let size = channels * outputs.next_multiple_of(lanes);
-    let mut packed = vec![0.0; TILE * TILE * size];
+    let mut packed = Memory::zeros(TILE * TILE * size);
     // Each weight is read once: all places of its tile are written at a time.
     for outputs in cut(outputs, lanes) {
         let (first, width) = (outputs.start * channels, outputs.len().next_multiple_of(lanes));

@@ -1,5 +1,6 @@
 //! Which taps of a convolution see what, and its kernel by them.
 
+use crate::kernels::memory::Memory;
 use crate::kernels::product::panels;
 use pulp::Arch;
 
@@ -33,7 +34,7 @@ pub(crate) struct Phase {
     /// Where the taps of the first result lie; outside of the image there are zeros.
     pub taps: Vec<[isize; 2]>,
     /// `[taps, channels]` by outputs, in [`panels`].
-    pub kernel: Vec<f32>,
+    pub kernel: Memory,
 }
 
 /// A convolution: all results see images through all taps. Weights are told for `[output, channel, tap]`.

@@ -4,6 +4,7 @@ use super::after::{After, Convolution, Rows};
 use super::operators::{Layer, Layers, neighbouring, put};
 use crate::graph::{Graph, Name, Node};
 use crate::kernels::convolution::{Images, Method, Shape, Work, transformed};
+use crate::kernels::memory::Memory;
 use crate::session::{Kinds, Rough};
 use crate::tensor::Tensor;
 use ort::Result;
@@ -22,7 +23,7 @@ pub(in crate::session) const OPERATOR: &str = WinogradConv::OPERATOR;
 pub(super) struct WinogradConv {
     shape: Shape,
     images: usize,
-    kernel: Vec<f32>,
+    kernel: Memory,
     bias: Vec<f32>,
     threads: usize,
     after: After,
