@@ -25,6 +25,9 @@ use std::ops::Range;
 const CACHED: usize = 1 << 18;
 /// Bytes of left panels that are packed at a time, so that they stay in the cache that threads share.
 const SHARED: usize = 1 << 23;
+/// Columns and taps of neighbouring panels that one thread has the sums of, in panels: what it reads and adds to of a row
+/// lies together.
+const TOGETHER: usize = 4;
 
 /// Adds what a batch contributes, where the weight has one use whose contraction is a product or a convolution; says
 /// whether it did.
@@ -126,13 +129,11 @@ impl Panel {
     }
 }
 
-/// Some images on their way into the sums of a panel.
+/// Some images on their way into the sums of panels.
 pub(super) struct Step<'a> {
     pub images: Range<usize>,
     /// What was prepared of the left matrices.
     pub lefts: &'a [f32],
-    /// `[left panel, tap, row, column]`
-    pub sums: &'a mut [f32],
 }
 
 impl<'a, S: Source> Fused<'a, S> {
@@ -145,8 +146,18 @@ impl<'a, S: Source> Fused<'a, S> {
         self.source.rows().div_ceil(self.sizes.left)
     }
 
-    fn panels(&self) -> Vec<Panel> {
-        (0..self.source.groups()).flat_map(|group| cut(self.source.columns(), self.sizes.lanes, group)).collect()
+    /// Panels of a group that are neighbours, the work of one thread at a time.
+    fn runs(&self) -> Vec<Vec<Panel>> {
+        let (source, lanes) = (self.source, self.sizes.lanes);
+        let fit = CACHED / (4 * source.places() * 2 * lanes).max(1);
+        let share = source.groups() * source.columns() / (2 * lanes) / (4 * rayon::current_num_threads());
+        let length = (TOGETHER / source.walk().taps.len().max(1)).min(fit).min(share).max(1);
+        let of_group = |group| {
+            let mut panels = cut(source.columns(), lanes, group);
+            std::iter::from_fn(move || Some(panels.by_ref().take(length).collect()))
+                .take_while(|run: &Vec<_>| !run.is_empty())
+        };
+        (0..source.groups()).flat_map(of_group).collect()
     }
 
     /// Images that may be told apart no further, and what is taken of their sum.
@@ -161,12 +172,15 @@ impl<'a, S: Source> Fused<'a, S> {
     fn add(&self, total: &mut [f64]) -> bool {
         let positions: usize = self.source.walk().lines.iter().map(|line| line.len).sum();
         let left = self.source.groups() * self.lefts() * positions * self.sizes.left;
-        self.add_by(left, |images| self.pack_lefts(images), |panel, part| self.add_products(panel, part), total)
+        self.add_by(left, |images| self.pack_lefts(images), |run, step, sums| self.add_products(run, step, sums), total)
     }
 
     fn add_tiles(mut self, tiles: &Tiles, total: &mut [f64]) -> bool {
         self.sizes.left = tiles.left();
-        self.add_by(tiles.size(), |images| tiles.lefts(images), |panel, step| tiles.add(panel, step), total)
+        let add = |run: &[Panel], step: &Step, sums: &mut [Memory]| {
+            run.iter().zip(sums).for_each(|(panel, sums)| tiles.add(panel, step, sums));
+        };
+        self.add_by(tiles.size(), |images| tiles.lefts(images), add, total)
     }
 
     /// Adds what `add` adds to the sums of each panel, for as many images at a time as `prepare` keeps in the cache,
@@ -175,28 +189,32 @@ impl<'a, S: Source> Fused<'a, S> {
         &self,
         size: usize,
         prepare: impl Fn(Range<usize>) -> Memory,
-        add: impl Fn(&Panel, &mut Step) + Sync,
+        add: impl Fn(&[Panel], &Step, &mut [Memory]) + Sync,
         total: &mut [f64],
     ) -> bool {
         let (source, together) = (self.source, self.together().0);
+        let (left, taps) = (self.sizes.left, source.walk().taps.len());
         // Of one sample the power is taken at the end.
         let after = if source.samples() == 1 && !source.powered() { self.power } else { Power::Signed };
-        let panels = self.panels();
-        let Some(pieces) = self.pieces(total) else { return false };
-        let mut owned: Vec<_> = pieces.into_iter().map(|piece| (Some(piece), None::<Memory>)).collect();
+        let runs = self.runs();
+        let Some(pieces) = self.pieces(&runs, total) else { return false };
+        let mut owned: Vec<_> = pieces.into_iter().map(|piece| (Some(piece), vec![])).collect();
         let at_once = (SHARED / (4 * size * together).max(1)).max(1) * together;
         for first in (0..source.images()).step_by(at_once) {
             let images = first..source.images().min(first + at_once);
             let lefts = prepare(images.clone());
-            panels.par_iter().zip(&mut owned).for_each(|(panel, (rows, sums))| {
-                let (left, width, taps) = (self.sizes.left, panel.width(self.sizes.lanes), source.walk().taps.len());
-                let own = sums.get_or_insert_with(|| zeros(self.lefts() * taps * left * width));
-                add(panel, &mut Step { images: images.clone(), lefts: &lefts, sums: own });
-                if images.end == source.images()
-                    && let (Some(rows), Some(sums)) = (rows.take(), sums.take())
+            let step = Step { images, lefts: &lefts };
+            runs.par_iter().zip(&mut owned).for_each(|(run, (rows, sums))| {
+                if sums.is_empty() {
+                    let size = |panel: &Panel| self.lefts() * taps * left * panel.width(self.sizes.lanes);
+                    sums.extend(run.iter().map(|panel| zeros(size(panel))));
+                }
+                add(run, &step, sums);
+                if step.images.end == source.images()
+                    && let Some(rows) = rows.take()
                 {
-                    self.arch.dispatch(Flush { sums: &sums, left, width, taps, after, rows });
-                    put_back(sums);
+                    self.arch.dispatch(Flush { sums, left, taps, columns: 2 * self.sizes.lanes, after, rows });
+                    sums.drain(..).for_each(put_back);
                 }
             });
             put_back(lefts);
@@ -204,14 +222,17 @@ impl<'a, S: Source> Fused<'a, S> {
         true
     }
 
-    /// What each panel adds to of `total`, `[group, row, (column, tap)]`: a piece of every row of its group.
-    fn pieces<'t>(&self, total: &'t mut [f64]) -> Option<Vec<ArrayViewMut2<'t, f64>>> {
+    /// What each run adds to of `total`, `[group, row, (column, tap)]`: a piece of every row of its group.
+    fn pieces<'t>(&self, runs: &[Vec<Panel>], total: &'t mut [f64]) -> Option<Vec<ArrayViewMut2<'t, f64>>> {
         let (source, taps) = (self.source, self.source.walk().taps.len());
         let shape = (source.groups(), source.rows(), source.columns() * taps);
         let mut pieces = Vec::new();
-        for mut rest in ArrayViewMut3::from_shape(shape, total).ok()?.into_outer_iter_mut() {
-            for columns in product::cut(source.columns(), self.sizes.lanes) {
-                let (own, other) = rest.split_at(Axis(1), columns.len() * taps);
+        let mut groups = ArrayViewMut3::from_shape(shape, total).ok()?.into_outer_iter_mut();
+        for of_group in runs.chunk_by(|one, other| one[0].group == other[0].group) {
+            let mut rest = groups.next()?;
+            for run in of_group {
+                let columns: usize = run.iter().map(|panel| panel.columns.len()).sum();
+                let (own, other) = rest.split_at(Axis(1), columns * taps);
                 pieces.push(own);
                 rest = other;
             }
@@ -234,25 +255,36 @@ impl<'a, S: Source> Fused<'a, S> {
         packed
     }
 
-    /// The sums of one panel: `[left panel, tap, row, column]`.
-    fn add_products(&self, panel: &Panel, step: &mut Step) {
-        let (source, width) = (self.source, panel.width(self.sizes.lanes));
+    /// The sums of some panels: `[left panel, tap, row, column]`.
+    fn add_products(&self, run: &[Panel], step: &Step, sums: &mut [Memory]) {
+        let source = self.source;
         let (together, power) = self.together();
-        let size = source.places() * width;
-        let fit = (CACHED / (4 * size).max(1)).max(1);
+        let sizes = run.iter().map(|panel| source.places() * panel.width(self.sizes.lanes));
+        let all: usize = sizes.clone().sum();
+        let fit = (CACHED / (4 * all).max(1)).max(1);
         let at_once = (fit / together).max(1) * together;
-        let mut buffer = zeros(at_once.min(step.images.len()) * size);
+        let mut buffer = zeros(at_once.min(step.images.len()) * all);
         let own = step.lefts.len() / (step.images.len() * source.groups()).max(1);
-        let all: Vec<usize> = (0..step.images.len()).collect();
-        for chunk in all.chunks(at_once) {
-            for (&image, out) in chunk.iter().zip(buffer.chunks_exact_mut(size)) {
-                source.pack_right(step.images.start + image, panel.group, panel.columns.clone(), width, out);
+        for chunk in Vec::from_iter(step.images.clone()).chunks(at_once) {
+            for (&image, mut rest) in chunk.iter().zip(buffer.chunks_exact_mut(all)) {
+                for (panel, size) in run.iter().zip(sizes.clone()) {
+                    let (out, other) = rest.split_at_mut(size);
+                    let width = panel.width(self.sizes.lanes);
+                    source.pack_right(image, panel.group, panel.columns.clone(), width, out);
+                    rest = other;
+                }
             }
-            let left = |image: &usize| &step.lefts[(image * source.groups() + panel.group) * own..][..own];
-            let (left, right): (Vec<&[f32]>, Vec<&[f32]>) =
-                chunk.iter().map(left).zip(buffer.chunks_exact(size)).unzip();
-            let (walk, wide, sums) = (source.walk(), panel.wide, &mut *step.sums);
-            self.arch.dispatch(Products { left: &left, right: &right, images: together, walk, wide, power, sums });
+            let mut first = 0;
+            for ((panel, size), sums) in run.iter().zip(sizes.clone()).zip(&mut *sums) {
+                let left = |image: &usize| {
+                    &step.lefts[((image - step.images.start) * source.groups() + panel.group) * own..][..own]
+                };
+                let right = buffer.chunks_exact(all).map(|all| &all[first..first + size]);
+                let (left, right): (Vec<&[f32]>, Vec<&[f32]>) = chunk.iter().map(left).zip(right).unzip();
+                let (walk, wide) = (source.walk(), panel.wide);
+                self.arch.dispatch(Products { left: &left, right: &right, images: together, walk, wide, power, sums });
+                first += size;
+            }
         }
         put_back(buffer);
     }

@@ -100,7 +100,7 @@ impl<'a> Tiles<'a> {
     }
 
     /// Adds what some images contribute to the sums of a panel.
-    pub fn add(&self, panel: &Panel, step: &mut Step) {
+    pub fn add(&self, panel: &Panel, step: &Step, sums: &mut [f32]) {
         let convolution = self.convolution;
         let width = panel.width(self.lanes());
         let [down, across] = self.counts;
@@ -136,7 +136,7 @@ impl<'a> Tiles<'a> {
             let lefts: Vec<&[f32]> = step.lefts[first..].chunks_exact(of_image).take(chunk.len()).collect();
             let rights: Vec<&[f32]> = rights.chunks_exact(size).take(chunk.len()).collect();
             let (tiles, wide, products) = (self.len(), panel.wide, &mut products[..]);
-            self.arch.dispatch(Contract { lefts: &lefts, rights: &rights, tiles, wide, products, sums: step.sums });
+            self.arch.dispatch(Contract { lefts: &lefts, rights: &rights, tiles, wide, products, sums });
         }
         put_back(planes);
         put_back(rights);
