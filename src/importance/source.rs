@@ -3,6 +3,7 @@
 use super::ImportanceError;
 use super::contract::{Part, Real, Values, get};
 use super::fused::{Source, cut};
+use super::held::{put_back, zeros};
 use super::kernel::{Channels, Walk, lines};
 use super::panels::{Padded, of_columns, of_rows};
 use super::pixels::Pixels;
@@ -249,7 +250,7 @@ impl<'a> Convolution<'a> {
             let (size, place) = (self.positions * width, self.padded.len() * width);
             let outputs: Vec<usize> = panel.columns.clone().collect();
             let inputs: Vec<usize> = outputs.iter().map(|output| output / self.outputs).collect();
-            let (mut dy, mut x) = (vec![0.0; images * size], vec![0.0; images * place]);
+            let (mut dy, mut x) = (zeros(images * size), zeros(images * place));
             let mut sums = vec![0.0; taps * width];
             for first in (0..self.order.len()).step_by(images) {
                 let packed = dy.chunks_exact_mut(size).zip(x.chunks_exact_mut(place));
@@ -261,6 +262,8 @@ impl<'a> Convolution<'a> {
                 let (walk, wide, sums) = (&self.walk, panel.wide, &mut sums[..]);
                 arch.dispatch(Channels { dy: &dy, x: &x, images, walk, wide, power: within, sums });
             }
+            put_back(dy);
+            put_back(x);
             for (channel, total) in total.chunks_exact_mut(taps).enumerate() {
                 for (total, sums) in total.iter_mut().zip(sums.chunks_exact(width)) {
                     *total += after.apply(sums[channel].into());
