@@ -116,6 +116,7 @@ struct Fused<'a, S> {
 }
 
 /// A panel of columns of a group.
+#[derive(Clone, Debug)]
 pub(super) struct Panel {
     pub group: usize,
     pub columns: Range<usize>,
@@ -153,9 +154,8 @@ impl<'a, S: Source> Fused<'a, S> {
         let share = source.groups() * source.columns() / (2 * lanes) / (4 * rayon::current_num_threads());
         let length = (TOGETHER / source.walk().taps.len().max(1)).min(fit).min(share).max(1);
         let of_group = |group| {
-            let mut panels = cut(source.columns(), lanes, group);
-            std::iter::from_fn(move || Some(panels.by_ref().take(length).collect()))
-                .take_while(|run: &Vec<_>| !run.is_empty())
+            let panels: Vec<_> = cut(source.columns(), lanes, group).collect();
+            panels.chunks(length).map(<[Panel]>::to_vec).collect::<Vec<_>>()
         };
         (0..source.groups()).flat_map(of_group).collect()
     }
@@ -347,6 +347,20 @@ mod tests {
             let [x, dy] = [&a.1, &b.1].map(|tensor| last(tensor.array::<f32>().unwrap().clone()));
             let values: Values = [(&*a.0, Value::Single(x.view())), (&*b.0, Value::Single(dy.view()))].into();
             assert_eq!(sums(&values, Arch::new()), found[0]);
+        }
+    }
+
+    /// Panels of any vectors are worked at by several, the last of them narrow.
+    #[test]
+    fn neighbours() {
+        let panels = 8 * TOGETHER * rayon::current_num_threads();
+        let [rows, left] = [20, 3];
+        for arch in all() {
+            let lanes = sizes(arch).lanes;
+            let right = panels * 2 * lanes + lanes.div_ceil(2);
+            let [l, r] = [left, right].map(|columns| operand("l", vec![2, rows, columns]));
+            let r = Operand { name: "r".into(), ..r };
+            same(vec![left, right], Contraction::Product { left: l, right: r }, 2);
         }
     }
 
