@@ -246,7 +246,7 @@ impl<'a> Convolution<'a> {
         });
         let totals: Vec<&mut [f64]> = totals.collect();
         panels.par_iter().zip(totals).for_each(|(panel, total)| {
-            let width = if panel.wide { 2 * lanes } else { lanes };
+            let width = panel.width(lanes);
             let (size, place) = (self.positions * width, self.padded.len() * width);
             let outputs: Vec<usize> = panel.columns.clone().collect();
             let inputs: Vec<usize> = outputs.iter().map(|output| output / self.outputs).collect();
